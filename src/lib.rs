@@ -16,7 +16,9 @@
 
 mod artifact;
 mod disk;
+mod plan;
 mod progress;
+mod spec;
 
 pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
