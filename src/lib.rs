@@ -17,9 +17,11 @@
 mod artifact;
 mod disk;
 mod fat;
+mod image;
 mod partition;
 mod plan;
 mod progress;
+mod sink;
 mod spec;
 
 pub use artifact::{Artifact, Checksum, Digest};
@@ -27,8 +29,10 @@ pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
+pub use image::{Format, ImageError, unpack as unpack_image, write as write_image};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
     create_gpt, create_mbr,
 };
 pub use progress::{Progress, Silent};
+pub use sink::{Sink, SinkError};
