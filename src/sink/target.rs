@@ -70,7 +70,7 @@ impl Target {
 }
 
 /// What the hidden name begins with.
-fn prefix(path: &Path) -> String {
+pub(super) fn prefix(path: &Path) -> String {
     format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
