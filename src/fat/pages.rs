@@ -212,8 +212,8 @@ impl<'disk> Pages<'disk> {
     /// Dates the entry at `offset`.
     pub fn date_entry(&mut self, offset: u64, time: u64) -> Result<(), FatError> {
         let DateTime { date, time } = date_time(time);
-        let clock = time.hour << 11 | time.min << 5 | time.sec / 2;
-        let day = (date.year - 1980) << 9 | date.month << 5 | date.day;
+        let clock = (time.hour << 11) | (time.min << 5) | (time.sec / 2);
+        let day = ((date.year - 1980) << 9) | (date.month << 5) | date.day;
         self.write(offset + 22, &[clock.to_le_bytes(), day.to_le_bytes()].concat())?;
         Ok(())
     }

@@ -48,7 +48,7 @@ impl Survey {
         let mut survey = Self { free_clusters: chains.free(), ..Self::default() };
         let mut waiting = Vec::new();
         let root = match geometry.root {
-            Root::Region { offset, len } => vec![offset..offset + len],
+            Root::Region { offset, len } => Vec::from([offset..offset + len]),
             Root::Chain(start) => chains.claim(geometry, start, "the root directory")?,
         };
         survey.directory(geometry, read, &mut chains, &root, &mut waiting)?;
@@ -238,7 +238,7 @@ fn decode(kind: FatKind, fat: &[u8], cluster: u32) -> Next {
     let (value, bad) = match kind {
         FatKind::Fat12 => {
             let both = byte(at + at / 2) | byte(at + at / 2 + 1) << 8;
-            (if cluster % 2 == 0 { both & 0xfff } else { both >> 4 }, 0xff7)
+            (if cluster.is_multiple_of(2) { both & 0xfff } else { both >> 4 }, 0xff7)
         }
         FatKind::Fat16 => (byte(at * 2) | byte(at * 2 + 1) << 8, 0xfff7),
         FatKind::Fat32 => {
@@ -277,7 +277,7 @@ pub(super) struct RootRoom {
 
 pub(super) fn room_in_root(geometry: &Geometry, read: ReadAt<'_>) -> Result<RootRoom, FatError> {
     let (extents, chained) = match geometry.root {
-        Root::Region { offset, len } => (vec![offset..offset + len], false),
+        Root::Region { offset, len } => (Vec::from([offset..offset + len]), false),
         Root::Chain(start) => (Chains::read(geometry, read)?.claim(geometry, start, "the root directory")?, true),
     };
     let mut slots = 0;

@@ -96,12 +96,12 @@ impl Input<'_> {
         loop {
             self.fill()?;
             match self.bytes() {
-                [] if padding % 4 == 0 => return Ok(false),
+                [] if padding.is_multiple_of(4) => return Ok(false),
                 [0, ..] if !first => {
                     self.start += 1;
                     padding += 1;
                 }
-                [byte, ..] if *byte == MAGIC[0] && padding % 4 == 0 => return Ok(true),
+                [byte, ..] if *byte == MAGIC[0] && padding.is_multiple_of(4) => return Ok(true),
                 _ => return Err(self.corrupt("something follows the compressed data")),
             }
         }

@@ -2,6 +2,8 @@
 
 #[path = "disks_fat.rs"]
 mod fat;
+#[path = "disks_image.rs"]
+mod image;
 #[path = "disks_partition.rs"]
 mod partition;
 
