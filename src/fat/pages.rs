@@ -72,12 +72,15 @@ impl<'disk> Pages<'disk> {
         Ok(())
     }
 
-    /// As [`Pages::read`], but keeps the pages of small reads: fatfs reads the FAT entry by entry.
+    /// As [`Pages::read`], but keeps the page of a small read: fatfs reads entry by entry, field by field.
     fn read_cached(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        if (buffer.len() as u64) < PAGE {
-            for (number, ..) in Self::parts(offset, buffer.len()) {
-                self.page(number)?;
-            }
+        let mut parts = Self::parts(offset, buffer.len());
+        if let (Some((number, skip, len)), None) = (parts.next(), parts.next())
+            && (len as u64) < PAGE
+            && let Some(bytes) = self.page(number)?.bytes.get(skip..skip + len)
+        {
+            buffer.copy_from_slice(bytes);
+            return Ok(());
         }
         self.read(offset, buffer)
     }

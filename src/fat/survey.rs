@@ -48,7 +48,7 @@ impl Survey {
         let mut survey = Self { free_clusters: chains.free(), ..Self::default() };
         let mut waiting = Vec::new();
         let root = match geometry.root {
-            Root::Region { offset, len } => Vec::from([offset..offset + len]),
+            Root::Region { offset, len } => std::iter::once(offset..offset + len).collect(),
             Root::Chain(start) => chains.claim(geometry, start, "the root directory")?,
         };
         survey.directory(geometry, read, &mut chains, &root, &mut waiting)?;
@@ -277,7 +277,7 @@ pub(super) struct RootRoom {
 
 pub(super) fn room_in_root(geometry: &Geometry, read: ReadAt<'_>) -> Result<RootRoom, FatError> {
     let (extents, chained) = match geometry.root {
-        Root::Region { offset, len } => (Vec::from([offset..offset + len]), false),
+        Root::Region { offset, len } => (std::iter::once(offset..offset + len).collect(), false),
         Root::Chain(start) => (Chains::read(geometry, read)?.claim(geometry, start, "the root directory")?, true),
     };
     let mut slots = 0;

@@ -171,11 +171,11 @@ fn no_byte_of_the_file_system_makes_an_edit_panic() {
     let good = Arc::new(edited(2 * MIB, FatKind::Fat12));
     let geometry = Geometry::read(&*good).unwrap();
     let root = geometry.root_start();
-    let spots =
-        (0..64).chain(510..512).chain(512..530).chain(root..root + 256).chain(geometry.data..geometry.data + 1200);
+    let dir = geometry.offset(3);
+    let spots = (0..64).chain(510..530).chain(root..root + 192).chain(dir..dir + 256);
     let (mut opened, mut refused) = (0, 0);
     for at in spots {
-        for value in [0, 1, 0x10, 0xe5, 0xff] {
+        for value in [0, 0x10, 0xff] {
             let mut disk = Overlay::new(good.clone(), 2 * MIB);
             disk.write_at(at, &[value]).unwrap();
             let Ok(mut editor) = Editor::open(&mut disk, TIME) else {
