@@ -19,9 +19,13 @@ mod disk;
 mod plan;
 mod progress;
 mod spec;
+mod store;
 
 pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
 pub use progress::{Progress, Silent};
+pub use store::{
+    Archive, Cause, Member, MemberKind, Mirror, Missing, Origin, Patience, Pins, Store, StoreError, StoreOptions,
+};
