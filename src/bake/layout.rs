@@ -12,7 +12,7 @@ use crate::partition::{Partition, Table};
 use crate::spec::{KernelArguments, NodeSpec};
 
 /// What the firmware of a Raspberry Pi reads first; its partition is the boot partition.
-const FIRMWARE_FILE: &str = "config.txt";
+pub(super) const FIRMWARE_FILE: &str = "config.txt";
 /// A directory that only a root file system has; a separate /boot has none.
 const ROOT_MARK: &str = "/etc";
 

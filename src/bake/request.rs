@@ -1,7 +1,6 @@
 //! What one bake is asked for, and the parts it is turned into.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::BakeError;
@@ -34,24 +33,27 @@ pub(super) fn open_base(
     let file = match &spec.base.source {
         BaseSource::Vendor(artifact) => store.base(artifact, progress, unpack).map_err(BakeError::Store)?,
         BaseSource::File(path) => store.unpacked(path, progress, unpack).map_err(BakeError::Store)?,
-        BaseSource::Archive(name) => make_base(name, &request.archive, store, progress)?,
+        BaseSource::Archive(name) => build_base(name, &request.archive, false, store, progress)?,
     };
     Ok(Arc::new(FileDisk::new(file)))
 }
 
-/// The base image `name` of the Debian archive: the cache's, or made now and kept there.
+/// The base image `name` of the Debian archive: the cache's unless it is wanted `again`, or made now and kept there.
 ///
 /// # Errors
 /// [`BakeError`]: no such recipe, the store's errors, or those of building.
-pub fn make_base(
+pub fn build_base(
     name: &str,
     options: &base::BuildOptions,
+    again: bool,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Arc<HostFile>, BakeError> {
     let recipe = base::Recipe::by_name(name)
         .ok_or_else(|| BakeError::UnknownBase { name: name.to_owned(), known: base::names() })?;
-    store
-        .made(&format!("{name}.img"), progress, |path: &PathBuf| base::build(&recipe, options, path, progress))
-        .map_err(BakeError::Store)
+    let key = format!("{name}.img");
+    if again {
+        store.discard_made(&key).map_err(BakeError::Store)?;
+    }
+    store.made(&key, progress, |path| base::build(&recipe, options, path, progress)).map_err(BakeError::Store)
 }

@@ -113,6 +113,9 @@ pub struct NodeArguments {
     /// Let the node's first boot download this instead of baking it in; `kubernetes`: kubeadm, kubelet, kubectl, crictl
     #[arg(long, value_name = "WHAT")]
     pub defer: Vec<String>,
+    /// Where all nodes reach node-1 of cluster `home`, if not at 10.0.0.1 on the wire: address or DNS name, :PORT
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub endpoint: Option<String>,
     #[command(flatten)]
     pub join: JoinArguments,
     #[command(flatten)]

@@ -13,7 +13,7 @@ pub struct Failure {
 
 impl Failure {
     /// The command was understood and failed: exit code 1.
-    pub fn failed(error: impl Error + 'static, hint: Option<String>) -> Self {
+    pub fn failed(hint: Option<String>, error: impl Error + 'static) -> Self {
         Self { error: Box::new(error), hint, code: 1 }
     }
 
