@@ -216,7 +216,11 @@ impl ClusterSecrets {
         let parent = folder.parent().unwrap_or(Path::new("."));
         let failed = |action, path: &Path, source| ClusterError::Io { action, path: path.to_owned(), source };
         make_private(parent).map_err(|source| failed("make", parent, source))?;
-        let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(parent);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".new-");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let temporary = builder.tempdir_in(parent);
         let temporary = temporary.map_err(|source| failed("make a folder in", parent, source))?;
         for (name, text) in self.files() {
             let path = temporary.path().join(name);
@@ -292,4 +296,169 @@ fn check_mode(folder: &Path, metadata: &fs::Metadata) -> Result<(), ClusterError
 #[cfg(not(unix))]
 fn check_mode(_folder: &Path, _metadata: &fs::Metadata) -> Result<(), ClusterError> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    /// Bytes that are all different for a while.
+    fn counter() -> impl FnMut(&mut [u8]) {
+        let mut next = 0u8;
+        move |bytes| {
+            for byte in bytes {
+                *byte = next;
+                next = next.wrapping_add(7);
+            }
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("clusters/home");
+        (parent, folder)
+    }
+
+    #[test]
+    fn secrets_are_made_once_and_then_reused() {
+        let (_parent, folder) = place();
+        let first = ClusterSecrets::keep(&folder, Kind::Own, 1_796_000_000, &mut counter()).unwrap();
+        let again =
+            ClusterSecrets::keep(&folder, Kind::Own, 1_999_999_999, &mut |_| panic!("no more randomness")).unwrap();
+        assert_eq!(first, again);
+        assert_eq!(again.created, 1_796_000_000);
+        assert_eq!(again, ClusterSecrets::peek(&folder, Kind::Own, 5).unwrap());
+        let names: Vec<String> = fs::read_dir(folder.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names, ["home"], "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_foreign_cluster_has_a_secret_and_a_time_only() {
+        let (_parent, folder) = place();
+        let secrets = ClusterSecrets::keep(&folder, Kind::Foreign, 1_796_000_000, &mut counter()).unwrap();
+        assert_eq!(secrets.access(Role::Worker), None);
+        let mut names: Vec<String> =
+            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["created", "secret"]);
+        assert_eq!(fs::read_to_string(folder.join("created")).unwrap(), "2026-11-30T00:53:20Z\n");
+    }
+
+    #[test]
+    fn only_the_control_plane_brings_the_authority() {
+        let (_parent, folder) = place();
+        let secrets = ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        let (worker, first) = (secrets.access(Role::Worker).unwrap(), secrets.access(Role::ControlPlane).unwrap());
+        assert_eq!(worker.authority, None);
+        assert!(first.authority.is_some());
+        assert_eq!((worker.token.reveal(), worker.ca_cert_hash), (first.token.reveal(), first.ca_cert_hash));
+        assert!(is_token(worker.token.reveal()));
+        assert_eq!(worker.token_end, TokenEnd::AfterFirstStart(2_592_000));
+    }
+
+    #[test]
+    fn looking_makes_nothing() {
+        let (parent, folder) = place();
+        let secrets = ClusterSecrets::peek(&folder, Kind::Own, 7).unwrap();
+        assert_eq!(secrets.access(Role::Worker).unwrap().ca_cert_hash, "(made on first bake)");
+        assert_eq!(secrets.created, 7);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nodes_have_seeds_of_their_own() {
+        let (_parent, folder) = place();
+        let secrets = ClusterSecrets::keep(&folder, Kind::Foreign, 0, &mut counter()).unwrap();
+        let (one, two) = (secrets.node_seed("node-1"), secrets.node_seed("node-2"));
+        assert_ne!(one.reveal(), two.reveal());
+        assert_eq!(one, secrets.node_seed("node-1"));
+        assert_eq!(one.reveal().len(), 64);
+    }
+
+    #[test]
+    fn two_bakes_at_once_agree() {
+        let (_parent, folder) = place();
+        let bake = || ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        let made: Vec<ClusterSecrets> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(bake)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|secrets| *secrets == made[0]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (_parent, folder) = place();
+        ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(folder.parent().unwrap()), 0o700);
+        for name in ["secret", "created", "token", "ca.crt", "ca.key"] {
+            assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
+        let error = ClusterSecrets::peek(&folder, Kind::Own, 0).unwrap_err();
+        let shown = folder.display();
+        let message = format!("`{shown}` holds a cluster's keys and other users can open it (mode 0750)");
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.hint().unwrap(), format!("`chmod 700 {shown}` closes it"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_not_shown() {
+        for (name, expected) in [
+            ("secret", "64 hexadecimal digits"),
+            ("created", "a time as RFC 3339 writes it"),
+            ("token", "a bootstrap token"),
+            ("ca.crt", "the key of the certificate `ca.crt`"),
+            ("ca.key", "the key of the certificate `ca.crt`"),
+        ] {
+            let (_parent, folder) = place();
+            ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+            fs::write(folder.join(name), "nonsense").unwrap();
+            let error = ClusterSecrets::peek(&folder, Kind::Own, 0).unwrap_err();
+            let named = if name == "ca.crt" { "ca.key" } else { name };
+            let path = folder.join(named);
+            assert_eq!(error.to_string(), format!("`{}` is damaged: it does not hold {expected}", path.display()));
+            let hint = format!(
+                "restore `{}` from a backup; or move it away to start a new cluster, which cards baked so far do not join",
+                folder.display()
+            );
+            assert_eq!(error.hint().unwrap(), hint);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_not_made_anew() {
+        let (_parent, folder) = place();
+        ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        fs::remove_file(folder.join("token")).unwrap();
+        let error = ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read `{}`", folder.join("token").display()));
+        assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn token_letters_are_spread_evenly() {
+        let mut next = 0u8;
+        let mut random = |bytes: &mut [u8]| {
+            for byte in bytes {
+                *byte = next;
+                next = next.wrapping_add(1);
+            }
+        };
+        let letters: String = (0..63).map(|_| token(&mut random).reveal().replace('.', "")).collect();
+        for letter in "abcxyz059".chars() {
+            let count = letters.matches(letter).count();
+            assert!((38..=39).contains(&count), "{letter}: {count}");
+        }
+    }
 }
