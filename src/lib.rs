@@ -25,3 +25,9 @@ pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
 pub use progress::{Progress, Silent};
+pub use spec::{
+    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
+    ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
+    NodeSpec, Origin, ProfileSummary, Request, Role, Runtime, Secret, SeedLocation, SpecError, System, TokenEnd, User,
+    Version, YamlProblem, bases, preview, profiles, resolve,
+};
