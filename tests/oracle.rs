@@ -2,3 +2,5 @@
 
 #[path = "oracle/disks.rs"]
 mod disks;
+#[path = "oracle/spec.rs"]
+mod spec;

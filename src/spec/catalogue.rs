@@ -182,3 +182,118 @@ fn source(name: &str, entry: &Entry, runtime: Runtime) -> Result<(BaseSource, Op
         _ => Err(SpecError::BaseEntry { name: name.to_owned(), keys: "vendor` and `archive" }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::profile::firmware;
+    use super::*;
+
+    fn wanted(name: &str, architecture: Architecture, board: &str, runtime: Runtime) -> Result<Base, SpecError> {
+        let firmware = firmware(board, None).unwrap();
+        find(name, &Wanted { profile: "box", architecture, firmware: &firmware, runtime }, None)
+    }
+
+    #[test]
+    fn every_entry_of_the_catalogue_resolves() {
+        for summary in bases(None).unwrap() {
+            let board =
+                if summary.name.contains("rpi") || summary.name.contains("raspios") { "raspberry-pi" } else { "grub" };
+            let base = wanted(&summary.name, summary.architecture, board, Runtime::Upstream).unwrap();
+            assert_eq!(base.architecture, Some(summary.architecture));
+            assert_eq!(matches!(base.source, BaseSource::Archive(_)), summary.made_here);
+            let seed = if board == "grub" { SeedLocation::Provider } else { SeedLocation::BootPartition };
+            assert_eq!(base.seed, seed, "{}", summary.name);
+            if let BaseSource::Vendor(Artifact { url, checksum: Checksum::File { url: sums } }) = base.source {
+                assert!(url.starts_with("https://") && sums.starts_with("https://"), "{}", summary.name);
+                assert!(url.contains(&summary.architecture.to_string()), "{}", summary.name);
+            }
+        }
+        assert_eq!(bases(None).unwrap().len(), 17);
+    }
+
+    #[test]
+    fn a_vendors_image() {
+        let base = wanted("ubuntu-24.04-rpi", Architecture::Arm64, "raspberry-pi", Runtime::Upstream).unwrap();
+        let folder = "https://cdimage.ubuntu.com/releases/24.04/release";
+        let expected = Base {
+            name: "ubuntu-24.04-rpi".to_owned(),
+            source: BaseSource::Vendor(Artifact {
+                url: format!("{folder}/ubuntu-24.04.4-preinstalled-server-arm64+raspi.img.xz"),
+                checksum: Checksum::File { url: format!("{folder}/SHA256SUMS") },
+            }),
+            seed: SeedLocation::BootPartition,
+            architecture: Some(Architecture::Arm64),
+            system: Some(System { distribution: Distribution::Ubuntu, release: "24.04".to_owned() }),
+            format: Some(BaseFormat::Xz),
+        };
+        assert_eq!(base, expected);
+    }
+
+    #[test]
+    fn the_distributions_runtime_needs_a_base_from_the_archive() {
+        let base = wanted("debian-13-rpi", Architecture::Arm64, "raspberry-pi", Runtime::Distro).unwrap();
+        assert_eq!(base.source, BaseSource::Archive("debian-13-rpi-containerd".to_owned()));
+        assert_eq!(base.name, "debian-13-rpi");
+        let error = wanted("ubuntu-24.04-rpi", Architecture::Arm64, "raspberry-pi", Runtime::Distro).unwrap_err();
+        assert_eq!(error.to_string(), "base image `ubuntu-24.04-rpi` holds no container runtime of its distribution");
+        let hint = "bake the upstream runtime (leave out `--runtime distro`), or use a base from the Debian archive, such as \
+                    `debian-13-rpi` or `debian-13-cloud-amd64`";
+        assert_eq!(error.hint().unwrap(), hint);
+    }
+
+    #[test]
+    fn a_file_is_taken_as_it_is() {
+        for (board, seed) in [("raspberry-pi", SeedLocation::BootPartition), ("grub", SeedLocation::Provider)] {
+            for name in ["./disk", "disk.img", "disk.img.xz", "C:\\images\\disk"] {
+                let base = wanted(name, Architecture::Arm64, board, Runtime::Distro).unwrap();
+                let source = BaseSource::File(PathBuf::from(name));
+                let expected =
+                    Base { name: name.to_owned(), source, seed, architecture: None, system: None, format: None };
+                assert_eq!(base, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_base() {
+        let error = wanted("debian-13-rip", Architecture::Arm64, "raspberry-pi", Runtime::Upstream).unwrap_err();
+        assert_eq!(error.to_string(), "there is no base image `debian-13-rip`");
+        assert_eq!(error.hint().unwrap(), "did you mean `debian-13-rpi`?");
+    }
+
+    #[test]
+    fn a_base_for_another_processor_or_board_is_refused() {
+        let hint = "choose a base image or a profile that go together; without `--base` the profile's own is used";
+        let error = wanted("debian-13-cloud-arm64", Architecture::Amd64, "grub", Runtime::Upstream).unwrap_err();
+        assert_eq!(error.to_string(), "base image `debian-13-cloud-arm64` is for arm64, profile `box` for amd64");
+        assert_eq!(error.hint().unwrap(), hint);
+        let error =
+            wanted("debian-13-cloud-arm64", Architecture::Arm64, "raspberry-pi", Runtime::Upstream).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "base image `debian-13-cloud-arm64` boots by `grub`, profile `box` by `raspberry-pi`"
+        );
+        assert_eq!(error.hint().unwrap(), hint);
+    }
+
+    #[test]
+    fn an_own_entry_needs_one_source_and_one_checksum() {
+        let head =
+            "description: x\narchitecture: amd64\nfirmware: grub\ndistribution: debian\nrelease: '13'\nseed: none\n";
+        let vendor = "vendor: {url: 'https://example.org/x.raw', format: raw";
+        for (rest, message) in [
+            (String::new(), "base image `own` needs exactly one of `vendor` and `archive`"),
+            (format!("archive: a\n{vendor}}}\n"), "base image `own` needs exactly one of `vendor` and `archive`"),
+            (format!("{vendor}}}\n"), "base image `own` needs exactly one of `digest` and `checksums`"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("bases")).unwrap();
+            std::fs::write(folder.path().join("bases/own.yaml"), format!("{head}{rest}")).unwrap();
+            let firmware = firmware("grub", None).unwrap();
+            let (architecture, runtime) = (Architecture::Amd64, Runtime::Upstream);
+            let wanted = Wanted { profile: "box", architecture, firmware: &firmware, runtime };
+            let error = find("own", &wanted, Some(folder.path())).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+}

@@ -202,7 +202,9 @@ pub struct YamlProblem(String);
 
 impl From<&serde_saphyr::Error> for YamlProblem {
     fn from(error: &serde_saphyr::Error) -> Self {
-        Self(error.without_snippet().to_string())
+        let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        // The place is told by whoever holds this.
+        Self(text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned())
     }
 }
 

@@ -141,3 +141,149 @@ pub(super) fn firmware(name: &str, own: Option<&Path>) -> Result<Firmware, SpecE
     let firmware: Firmware = FIRMWARE.get(name, own)?;
     Ok(Firmware { name: name.to_owned(), ..firmware })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fs;
+
+    use super::*;
+
+    /// A folder of profiles with one file.
+    fn folder(name: &str, text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        folder
+    }
+
+    const OWN: &str =
+        "description: mine\narchitecture: amd64\nbase: disk.img\nfirmware: grub\nnetwork: {wire: eno1}\nsize: 4GB\n";
+
+    #[test]
+    fn the_built_in_profiles() {
+        let listed: Vec<(String, String)> =
+            profiles(None).unwrap().into_iter().map(|profile| (profile.name, profile.base)).collect();
+        let expected = [
+            ("pi3", "ubuntu-24.04-rpi"),
+            ("pi4", "ubuntu-24.04-rpi"),
+            ("pi5", "ubuntu-24.04-rpi"),
+            ("vps-amd64", "debian-13-genericcloud-amd64"),
+            ("vps-arm64", "debian-13-genericcloud-arm64"),
+        ];
+        assert_eq!(listed, expected.map(|(name, base)| (name.to_owned(), base.to_owned())));
+    }
+
+    #[test]
+    fn every_built_in_profile_names_firmware_that_there_is() {
+        for summary in profiles(None).unwrap() {
+            let profile = find(&summary.name, None).unwrap();
+            assert_eq!(firmware(&profile.firmware, None).unwrap().name, profile.firmware);
+            assert_eq!(profile.reserve, Size(1 << 30), "{}", summary.name);
+        }
+    }
+
+    #[test]
+    fn the_pi_gets_its_memory_controller() {
+        assert_eq!(firmware("raspberry-pi", None).unwrap().arguments, ["cgroup_enable=memory"]);
+    }
+
+    #[test]
+    fn a_file_of_the_same_name_replaces_the_built_in_profile_as_a_whole() {
+        let own = folder("pi4.yaml", OWN);
+        let profile = find("pi4", Some(own.path())).unwrap();
+        let expected = Profile {
+            description: "mine".to_owned(),
+            architecture: Architecture::Amd64,
+            base: "disk.img".to_owned(),
+            firmware: "grub".to_owned(),
+            network: Link::Wire("eno1".to_owned()),
+            control_plane: true,
+            size: Some(Size(4_000_000_000)),
+            reserve: Size(1 << 30),
+        };
+        assert_eq!(profile, expected);
+        let listed = profiles(Some(own.path())).unwrap();
+        assert_eq!(listed[1].origin, Origin::File(own.path().join("pi4.yaml")));
+        assert_eq!(listed[0].origin, Origin::BuiltIn);
+    }
+
+    #[test]
+    fn a_file_adds_a_profile_and_firmware() {
+        let own = folder("firmware/box.yaml", "kernel-arguments: boot-loader\narguments: [quiet]\n");
+        fs::write(own.path().join("box.yaml"), OWN.replace("grub", "box")).unwrap();
+        fs::write(own.path().join("notes.txt"), "not a profile").unwrap();
+        let names: Vec<String> = profiles(Some(own.path())).unwrap().into_iter().map(|profile| profile.name).collect();
+        assert_eq!(names, ["box", "pi3", "pi4", "pi5", "vps-amd64", "vps-arm64"]);
+        assert_eq!(firmware("box", Some(own.path())).unwrap().arguments, ["quiet"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_holds_nothing() {
+        assert_eq!(profiles(Some(Path::new("/nonexistent/profiles"))).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn an_unknown_profile() {
+        let error = find("pi6", None).unwrap_err();
+        assert_eq!(error.to_string(), "there is no profile `pi6`");
+        assert_eq!(error.hint().unwrap(), "did you mean `pi3`?");
+        let error = find("toaster", None).unwrap_err();
+        assert_eq!(error.to_string(), "there is no profile `toaster`");
+        assert_eq!(error.hint().unwrap(), "the profiles there are: pi3, pi4, pi5, vps-amd64, vps-arm64");
+    }
+
+    #[test]
+    fn an_unknown_firmware() {
+        let error = firmware("raspbery-pi", None).unwrap_err();
+        assert_eq!(error.to_string(), "there is no firmware `raspbery-pi`");
+        assert_eq!(error.hint().unwrap(), "did you mean `raspberry-pi`?");
+        assert_eq!(
+            firmware("coreboot", None).unwrap_err().hint().unwrap(),
+            "the firmware there are: grub, raspberry-pi"
+        );
+    }
+
+    #[test]
+    fn a_profile_cannot_be_called_like_a_command() {
+        let own = folder("plan.yaml", OWN);
+        for error in [find("plan", Some(own.path())).unwrap_err(), profiles(Some(own.path())).unwrap_err()] {
+            assert_eq!(error.to_string(), "`plan` cannot be a profile's name: it is a command of imgbake");
+            assert_eq!(error.hint().unwrap(), "give the profile another name");
+        }
+    }
+
+    #[test]
+    fn malformed_yaml_names_file_line_and_column() {
+        for (change, place, problem) in [
+            (
+                ("grub", "grub\ncolour: red"),
+                "line 5, column 1",
+                "unknown field `colour`, expected one of description, architecture, base, firmware, network, control-plane, \
+                 size, reserve",
+            ),
+            (("amd64", "riscv"), "line 2, column 15", "unknown variant `riscv`, expected one of amd64, arm64"),
+            (("size: 4GB", "size: large"), "line 6, column 7", "`large` is not a size"),
+            (("size: 4GB", "control-plane: maybe"), "line 6, column 16", "invalid boolean"),
+            (
+                ("{wire: eno1}", "{wire: eno1"),
+                "line 6, column 5",
+                "while parsing a flow mapping, did not find expected ',' or '}'",
+            ),
+            (
+                ("description: mine", "description: mine\ndescription: yours"),
+                "line 2, column 1",
+                "duplicate mapping key: description not allowed here",
+            ),
+            (("description: mine\n", ""), "line 5, column 1", "missing field `description`"),
+        ] {
+            let own = folder("box.yaml", &OWN.replace(change.0, change.1));
+            let error = find("box", Some(own.path())).unwrap_err();
+            let file = own.path().join("box.yaml");
+            assert_eq!(error.to_string(), format!("profile `{}` is malformed at {place}", file.display()));
+            assert_eq!(error.source().unwrap().to_string(), problem);
+            assert_eq!(error.hint(), None);
+        }
+    }
+}

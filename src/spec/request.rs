@@ -7,7 +7,7 @@ use super::catalogue::{self, Wanted};
 use super::cluster::{ClusterError, ClusterSecrets, Kind};
 use super::error::SpecError;
 use super::profile::{self, Link, Profile};
-use super::{Cluster, DhcpPool, Network, NodeSpec, Role, Runtime, component, size, user, version};
+use super::{Access, Cluster, DhcpPool, Network, NodeSpec, Role, Runtime, component, size, user, version};
 
 /// The built-in cluster: its name, and its control plane's address on the wire that it serves.
 const HOME: &str = "home";
@@ -63,7 +63,7 @@ pub fn resolve(request: &Request, random: &mut dyn FnMut(&mut [u8])) -> Result<N
     preview(request)?;
     let (place, kind) = Place::of(request)?;
     let folder = request.clusters_dir.join(place.folder());
-    let secrets = ClusterSecrets::keep(&folder, kind, request.now, random).map_err(|error| place.error(error))?;
+    let secrets = ClusterSecrets::keep(&folder, &kind, request.now, random).map_err(|error| place.error(error))?;
     with_secrets(request, &place, &secrets)
 }
 
@@ -75,11 +75,11 @@ pub fn resolve(request: &Request, random: &mut dyn FnMut(&mut [u8])) -> Result<N
 pub fn preview(request: &Request) -> Result<NodeSpec, SpecError> {
     let (place, kind) = Place::of(request)?;
     let folder = request.clusters_dir.join(place.folder());
-    let secrets = ClusterSecrets::peek(&folder, kind, request.now).map_err(|error| place.error(error))?;
+    let secrets = ClusterSecrets::peek(&folder, &kind, request.now).map_err(|error| place.error(error))?;
     with_secrets(request, &place, &secrets)
 }
 
-/// The cluster that a request is about.
+/// The cluster that a request is about, in its name and place.
 enum Place {
     /// The built-in one.
     Home,
@@ -92,7 +92,10 @@ impl Place {
         match &request.join {
             None => Ok((Self::Home, Kind::Own)),
             Some(_) if request.endpoint.is_some() => Err(SpecError::TwoEndpoints),
-            Some(join) => Ok((Self::Existing(Endpoint::parse(&join.endpoint)?), Kind::Foreign)),
+            Some(join) => {
+                let endpoint = Endpoint::parse(&join.endpoint)?;
+                Ok((Self::Existing(endpoint), Kind::Foreign(access(join, request.now)?)))
+            }
         }
     }
 
@@ -142,7 +145,7 @@ fn with_secrets(request: &Request, place: &Place, secrets: &ClusterSecrets) -> R
         base,
         size: given_size.or(profile.size.map(|size| size.0)),
         reserve: profile.reserve.0,
-        cluster: cluster(request, place, &profile, role, kubernetes, secrets)?,
+        cluster: cluster(request, place, &profile, kubernetes, secrets.access(role))?,
         user: user::user(request.user.as_deref(), &request.ssh_keys)?,
         network: network(&profile.network, role, place),
         runtime: request.runtime,
@@ -180,9 +183,8 @@ fn cluster(
     request: &Request,
     place: &Place,
     profile: &Profile,
-    role: Role,
     kubernetes: super::Version,
-    secrets: &ClusterSecrets,
+    access: Access,
 ) -> Result<Cluster, SpecError> {
     let endpoint = match (place, &request.endpoint, &profile.network) {
         (Place::Existing(endpoint), _, _) => endpoint.clone(),
@@ -192,11 +194,6 @@ fn cluster(
         (Place::Home, None, Link::Platform) => {
             return Err(SpecError::NoEndpoint { profile: request.profile.clone() });
         }
-    };
-    let access = match &request.join {
-        Some(join) => access(join, request.now)?,
-        // A folder of cluster `home` always holds its own secrets; without them the token would be malformed.
-        None => secrets.access(role).ok_or(SpecError::Token)?,
     };
     Ok(Cluster {
         name: place.name(),
@@ -225,5 +222,312 @@ fn defers_kubernetes(defer: &[String]) -> Result<bool, SpecError> {
     match defer.iter().find(|name| *name != "kubernetes") {
         Some(name) => Err(SpecError::Defer(name.clone())),
         None => Ok(!defer.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        Architecture, BaseSource, ConfigApi, ContainerdConfig, KernelArguments, Secret, SeedLocation, TokenEnd, User,
+    };
+
+    const NOW: i64 = 1_796_000_000;
+
+    /// A request in a folder of its own.
+    struct Scene {
+        folder: tempfile::TempDir,
+        request: Request,
+    }
+
+    impl Scene {
+        fn new(profile: &str, node: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let request = Request {
+                profile: profile.to_owned(),
+                node: node.to_owned(),
+                profiles_dir: None,
+                clusters_dir: folder.path().join("clusters"),
+                base: None,
+                size: None,
+                ssh_keys: Vec::new(),
+                user: None,
+                join: None,
+                endpoint: None,
+                kubernetes: None,
+                runtime: Runtime::Upstream,
+                defer: Vec::new(),
+                now: NOW,
+                source_date_epoch: None,
+            };
+            Self { folder, request }
+        }
+
+        fn joining(profile: &str, node: &str) -> Self {
+            let mut scene = Self::new(profile, node);
+            scene.request.join = Some(JoinRequest {
+                endpoint: "k8s.example.org:6443".to_owned(),
+                token: Secret::new("abcdef.0123456789abcdef"),
+                ca_cert_hash: format!("sha256:{}", "0".repeat(64)),
+                token_expires: None,
+            });
+            scene
+        }
+
+        fn resolve(&self) -> NodeSpec {
+            let mut byte = 0u8;
+            let mut random = |bytes: &mut [u8]| {
+                for slot in bytes {
+                    *slot = byte;
+                    byte = byte.wrapping_add(11);
+                }
+            };
+            resolve(&self.request, &mut random).unwrap()
+        }
+
+        fn refused(&self) -> (String, String) {
+            let error = resolve(&self.request, &mut |_| panic!("a faulty request makes no secrets")).unwrap_err();
+            assert!(!self.folder.path().join("clusters").exists(), "a faulty request stores nothing");
+            assert_eq!(preview(&self.request).unwrap_err().to_string(), error.to_string());
+            (error.to_string(), error.hint().unwrap())
+        }
+    }
+
+    #[test]
+    fn the_control_plane_of_the_built_in_cluster() {
+        let spec = Scene::new("pi4", "node-1").resolve();
+        assert_eq!(spec.role, Role::ControlPlane);
+        assert_eq!(spec.architecture, Architecture::Arm64);
+        assert_eq!(spec.base.name, "ubuntu-24.04-rpi");
+        assert_eq!(spec.base.seed, SeedLocation::BootPartition);
+        assert_eq!(spec.firmware.kernel_arguments, KernelArguments::RaspberryPiCmdline);
+        let network = Network::Static {
+            interface: "eth0".to_owned(),
+            address: GATEWAY,
+            prefix: 24,
+            gateway: Some(DhcpPool { offset: 100, size: 100 }),
+        };
+        assert_eq!(spec.network, network);
+        assert_eq!(spec.cluster.name, "home");
+        assert_eq!((spec.cluster.endpoint_host.as_str(), spec.cluster.endpoint_port), ("10.0.0.1", 6443));
+        assert_eq!(spec.cluster.kubernetes.to_string(), "1.36.4");
+        assert_eq!(spec.cluster.access.token_end, TokenEnd::AfterFirstStart(2_592_000));
+        assert!(spec.cluster.access.authority.is_some());
+        assert_eq!((spec.config_api, spec.containerd_config), (ConfigApi::V1beta4, ContainerdConfig::V3));
+        assert_eq!((spec.size, spec.reserve, spec.timestamp), (None, 1 << 30, NOW));
+        assert_eq!(spec.user, User { name: "imgbake".to_owned(), ssh_keys: Vec::new() });
+        assert!(!spec.defer_kubernetes);
+    }
+
+    #[test]
+    fn every_profile_makes_a_worker() {
+        for profile in ["pi3", "pi4", "pi5"] {
+            let spec = Scene::new(profile, "node-2").resolve();
+            assert_eq!(spec.network, Network::Dhcp { interface: "eth0".to_owned() }, "{profile}");
+            assert_eq!(spec.role, Role::Worker);
+            assert_eq!(spec.cluster.access.authority, None);
+        }
+        for (profile, architecture) in [("vps-amd64", Architecture::Amd64), ("vps-arm64", Architecture::Arm64)] {
+            let spec = Scene::joining(profile, "anything-9").resolve();
+            assert_eq!(spec.network, Network::Platform);
+            assert_eq!(spec.architecture, architecture);
+            assert_eq!(spec.base.name, format!("debian-13-genericcloud-{architecture}"));
+            assert_eq!(spec.firmware.kernel_arguments, KernelArguments::BootLoader);
+            assert_eq!(spec.components.runc.url.rsplit('.').next().unwrap(), architecture.to_string());
+        }
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_share_its_token_and_hash_only() {
+        let mut scene = Scene::new("pi4", "node-1");
+        let first = scene.resolve();
+        scene.request.node = "node-2".to_owned();
+        let second = scene.resolve();
+        assert_eq!(first.cluster.access.token.reveal(), second.cluster.access.token.reveal());
+        assert_eq!(first.cluster.access.ca_cert_hash, second.cluster.access.ca_cert_hash);
+        assert_ne!(first.seed.reveal(), second.seed.reveal());
+    }
+
+    #[test]
+    fn the_same_request_gives_the_same_node_at_any_time() {
+        for mut scene in [Scene::new("pi4", "node-3"), Scene::joining("pi4", "node-3")] {
+            let spec = scene.resolve();
+            scene.request.now += 1_000_000;
+            assert_eq!(scene.resolve(), spec);
+            assert_eq!(preview(&scene.request).unwrap(), spec);
+            scene.request.source_date_epoch = Some(1);
+            assert_eq!(scene.resolve(), NodeSpec { timestamp: 1, ..spec });
+        }
+    }
+
+    #[test]
+    fn a_preview_before_the_first_bake_stores_nothing() {
+        let scene = Scene::new("pi4", "node-1");
+        let spec = preview(&scene.request).unwrap();
+        assert_eq!(spec.cluster.access.ca_cert_hash, "(made on first bake)");
+        assert_eq!(spec.hostname, "node-1");
+        assert!(!scene.folder.path().join("clusters").exists());
+    }
+
+    #[test]
+    fn a_worker_of_an_existing_cluster() {
+        let spec = Scene::joining("pi4", "rack-7").resolve();
+        assert_eq!(spec.cluster.name, "k8s.example.org:6443");
+        assert_eq!((spec.cluster.endpoint_host.as_str(), spec.cluster.endpoint_port), ("k8s.example.org", 6443));
+        assert_eq!(spec.role, Role::Worker);
+        assert_eq!(spec.network, Network::Dhcp { interface: "eth0".to_owned() });
+        assert_eq!(spec.cluster.access.token.reveal(), "abcdef.0123456789abcdef");
+        assert_eq!(spec.cluster.access.token_end, TokenEnd::Unknown);
+        let shown = format!("{spec:?}{}", serde_json::to_string(&spec).unwrap());
+        assert!(!shown.contains("0123456789abcdef\"") && !shown.contains("abcdef.0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_worker_called_node_1_of_an_existing_cluster_is_a_worker() {
+        assert_eq!(Scene::joining("pi3", "node-1").resolve().role, Role::Worker);
+    }
+
+    #[test]
+    fn no_secret_shows_in_a_resolved_node() {
+        let spec = Scene::new("pi4", "node-1").resolve();
+        let shown = format!("{spec:?}{}", serde_json::to_string(&spec).unwrap());
+        let access = &spec.cluster.access;
+        for secret in [&access.token, &access.authority.as_ref().unwrap().key, &spec.seed] {
+            assert!(!shown.contains(secret.reveal().lines().last().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_needs_an_endpoint_that_it_reaches() {
+        let mut scene = Scene::new("vps-amd64", "node-1");
+        let message = "profile `vps-amd64` does not reach cluster `home` at 10.0.0.1: it is on its platform's network";
+        let hint = "`--endpoint HOST`, the same for every node, names the address or DNS name under which all nodes reach \
+                    `node-1`; or join an existing cluster with `--join`";
+        assert_eq!(scene.refused(), (message.to_owned(), hint.to_owned()));
+        scene.request.endpoint = Some("k8s.example.org".to_owned());
+        let spec = scene.resolve();
+        assert_eq!((spec.role, spec.network), (Role::ControlPlane, Network::Platform));
+        assert_eq!((spec.cluster.endpoint_host.as_str(), spec.cluster.endpoint_port), ("k8s.example.org", 6443));
+    }
+
+    #[test]
+    fn flags_override_the_profile() {
+        let mut scene = Scene::new("pi4", "node-2");
+        scene.request.base = Some("debian-13-rpi".to_owned());
+        scene.request.size = Some("8GB".to_owned());
+        scene.request.user = Some("me".to_owned());
+        scene.request.kubernetes = Some("v1.30".to_owned());
+        scene.request.runtime = Runtime::Distro;
+        scene.request.defer = vec!["kubernetes".to_owned()];
+        let spec = scene.resolve();
+        assert_eq!(spec.base.source, BaseSource::Archive("debian-13-rpi-containerd".to_owned()));
+        assert_eq!((spec.size, spec.user.name.as_str()), (Some(8_000_000_000), "me"));
+        assert_eq!((spec.cluster.kubernetes.to_string(), spec.config_api), ("1.30.14".to_owned(), ConfigApi::V1beta3));
+        assert_eq!((spec.runtime, spec.containerd_config), (Runtime::Distro, ContainerdConfig::V2));
+        assert!(spec.defer_kubernetes);
+    }
+
+    #[test]
+    fn an_unknown_node_of_the_built_in_cluster() {
+        let nodes = "its nodes are `node-1` (control plane and gateway) and `node-2`, `node-3`, … (workers); a worker of \
+                     another cluster may have any name, see `--join`";
+        for (name, meant) in [
+            ("nod-2", "did you mean `node-2`? "),
+            ("node2", "did you mean `node-2`? "),
+            ("node-02", "did you mean `node-2`? "),
+            ("node-0", ""),
+            ("rack", ""),
+        ] {
+            let message = format!("cluster `home` has no node `{name}`");
+            assert_eq!(Scene::new("pi4", name).refused(), (message, format!("{meant}{nodes}")));
+        }
+    }
+
+    #[test]
+    fn a_node_name_is_a_host_name() {
+        for name in ["", "Node-2", "node_2", "-node", "node-", "a.b", &"a".repeat(64)] {
+            let message = format!("`{name}` is not a node name");
+            let hint = "use up to 63 lower case letters, digits and `-`, neither first nor last a `-`".to_owned();
+            assert_eq!(Scene::joining("pi4", name).refused(), (message, hint));
+        }
+    }
+
+    #[test]
+    fn a_small_board_is_no_control_plane() {
+        let message = "profile `pi3` cannot be a control plane, which `node-1` of cluster `home` is".to_owned();
+        let hint =
+            "kubeadm wants 1700 MB of memory for a control plane; bake it for `pi4` or `pi5`, and this board as a \
+                    worker, such as `node-2`"
+                .to_owned();
+        assert_eq!(Scene::new("pi3", "node-1").refused(), (message, hint));
+    }
+
+    #[test]
+    fn only_kubernetes_can_be_deferred() {
+        let mut scene = Scene::new("pi4", "node-2");
+        scene.request.defer = vec!["kubernetes".to_owned(), "containerd".to_owned()];
+        let message = "`containerd` cannot be deferred to the first boot".to_owned();
+        let hint = "only `kubernetes` can: kubeadm, kubelet, kubectl and crictl".to_owned();
+        assert_eq!(scene.refused(), (message, hint));
+    }
+
+    #[test]
+    fn one_endpoint_is_enough() {
+        let mut scene = Scene::joining("pi4", "node-2");
+        scene.request.endpoint = Some("10.0.0.9".to_owned());
+        let message = "an endpoint was given twice: for cluster `home` and for the cluster to join".to_owned();
+        assert_eq!(scene.refused(), (message, "give either `--endpoint` or `--join`".to_owned()));
+    }
+
+    #[test]
+    fn clusters_that_cannot_be_read_are_named() {
+        let scene = Scene::new("pi4", "node-2");
+        scene.resolve();
+        std::fs::write(scene.request.clusters_dir.join("home/token"), "nonsense").unwrap();
+        let error = preview(&scene.request).unwrap_err();
+        assert_eq!(error.to_string(), "the secrets of cluster `home` cannot be had");
+        assert!(
+            std::error::Error::source(&error)
+                .unwrap()
+                .to_string()
+                .ends_with("token` is damaged: it does not hold a bootstrap token")
+        );
+        assert!(error.hint().unwrap().starts_with("restore `"));
+    }
+
+    #[test]
+    fn folders_of_existing_clusters() {
+        for (endpoint, folder) in
+            [("K8s.example.org", "join-k8s.example.org-6443"), ("[fd00::1]:7443", "join-fd00__1-7443")]
+        {
+            assert_eq!(Place::Existing(Endpoint::parse(endpoint).unwrap()).folder(), folder);
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the user types: an answer, twice the same, and the token in none of it.
+        #[test]
+        fn any_text_gets_an_answer_without_secrets(
+            node in "[a-z0-9-]{0,8}|node-[0-9]{1,3}|\\PC{0,8}",
+            base in proptest::option::of("debian-1[0-9]-(rpi|cloud-arm64)|\\PC{0,12}"),
+            size in proptest::option::of("[0-9]{1,6}(G|GB|MiB)?|\\PC{0,8}"),
+            kubernetes in proptest::option::of("v?1\\.[0-9]{1,2}(\\.[0-9]{1,2})?|\\PC{0,8}"),
+            key in "ssh-ed25519 [A-Za-z0-9+/=]{0,80}|\\PC{0,40}",
+            endpoint in "[a-z0-9.:]{0,20}|\\PC{0,12}",
+            hash in "sha256:[0-9a-f]{63,64}",
+            expires in proptest::option::of("20[0-9]{2}-0[1-9]-01T00:00:00Z|\\PC{0,12}"),
+            token in "[a-z]{6}\\.zzzzzzzzzzzzzzz[a-zA-Z]",
+        ) {
+            let mut scene = Scene::joining("pi4", &node);
+            let request = &mut scene.request;
+            (request.base, request.size, request.kubernetes, request.ssh_keys) = (base, size, kubernetes, vec![key]);
+            request.join = Some(JoinRequest { endpoint, token: Secret::new(token), ca_cert_hash: hash, token_expires: expires });
+            let answer = || match preview(request) {
+                Ok(spec) => format!("{spec:?}{}", serde_json::to_string(&spec).unwrap()),
+                Err(error) => format!("{error}\n{error:?}\n{:?}", error.hint()),
+            };
+            proptest::prop_assert_eq!(answer(), answer());
+            proptest::prop_assert!(!answer().contains("zzzzzzzzzzzzzzz"));
+        }
     }
 }
