@@ -24,4 +24,7 @@ pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use plan::{
+    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
+};
 pub use progress::{Progress, Silent};
