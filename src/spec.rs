@@ -2,7 +2,20 @@
 //!
 //! All of a user's mistakes die here, so that planning cannot fail.
 
+mod access;
+mod authority;
+mod catalogue;
+mod cluster;
+mod component;
+mod error;
+mod profile;
+mod request;
 mod secret;
+mod shelf;
+mod size;
+mod suggestion;
+mod user;
+mod version;
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +23,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Artifact;
 
+pub use access::JoinRequest;
+pub use catalogue::{BaseSummary, bases};
+pub use cluster::ClusterError;
+pub use error::{KeyProblem, SpecError, YamlProblem};
+pub use profile::{ProfileSummary, profiles};
+pub use request::{Request, preview, resolve};
 pub use secret::Secret;
+pub use shelf::Origin;
 
 /// A node with every choice made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,6 +95,15 @@ pub enum Architecture {
     Amd64,
     /// AArch64.
     Arm64,
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
 }
 
 /// How a board or platform boots; one YAML file in `firmware/` each.
