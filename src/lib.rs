@@ -16,6 +16,7 @@
 
 mod artifact;
 mod disk;
+mod partition;
 mod plan;
 mod progress;
 mod spec;
@@ -23,5 +24,9 @@ mod spec;
 pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
+};
+pub use partition::{
+    Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
+    create_gpt, create_mbr,
 };
 pub use progress::{Progress, Silent};
