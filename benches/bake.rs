@@ -31,7 +31,7 @@ const COMPONENTS: [(&str, u64, Kind); 7] = [
         Kind::Archive(&["crictl"]),
     ),
     (
-        "https://github.com/containerd/containerd/releases/download/v2.3.4/containerd-2.3.4-linux-arm64.tar.gz",
+        "https://github.com/containerd/containerd/releases/download/v2.3.4/containerd-static-2.3.4-linux-arm64.tar.gz",
         110,
         Kind::Archive(&["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr"]),
     ),
@@ -102,7 +102,7 @@ impl Bench {
 
     fn bake(&self, output: &Path) -> String {
         format!(
-            "{} pi4 node-2 --base {BASE} --size {SIZE} --ssh-key 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBakeBakeBakeBakeBakeBakeBakeBakeBakeBakeBake bench' \
+            "{} pi4 node-2 --base {BASE} --size {SIZE} --ssh-key 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBakeBakeBakeBakeBakeBakeBakeBakeBakeBakeBak bench' \
              --mirror {} --lock {} --config-dir {} --cache-dir {} --offline --quiet -o {}",
             imgbake().display(),
             self.mirror.display(),

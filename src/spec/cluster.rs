@@ -23,8 +23,8 @@ use super::authority::{self, hexadecimal};
 use super::{Access, Authority, Role, Secret, TokenEnd};
 
 /// How long after the control plane's first start its token lets workers in: time to bake, flash and place them, but a
-/// card that turns up years later opens nothing. kubeadm's own default of a day is too short for images.
-const TOKEN_LIFETIME: u64 = 30 * 24 * 60 * 60;
+/// card that turns up weeks later opens nothing. kubeadm's own default of a day is too short for images.
+const TOKEN_LIFETIME: u64 = 7 * 24 * 60 * 60;
 
 /// What stands where a secret will be once it has been made.
 const PLACEHOLDER: &str = "(made on first bake)";
