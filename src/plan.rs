@@ -17,6 +17,8 @@ mod kubernetes;
 mod listing;
 mod network;
 mod runtime;
+#[cfg(test)]
+mod tests;
 mod transform;
 mod users;
 mod yaml;

@@ -16,9 +16,7 @@ pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
     // Read by agetty above the login prompt and by pam_motd after it; in /run there is none before the first boot says something.
     draft.link("/etc/issue.d/imgbake.issue", "/run/imgbake/status");
     draft.link("/etc/motd.d/imgbake", "/run/imgbake/status");
-    if let Some(note) = token_note(spec) {
-        draft.notes.push(note);
-    }
+    draft.notes.extend(token_note(spec));
 }
 
 /// Variables for the script.
@@ -33,6 +31,7 @@ fn settings(spec: &NodeSpec) -> String {
     };
     let variables = [
         ("ROLE", role.to_owned()),
+        ("ENDPOINT", kubeadm::endpoint(spec)),
         ("ENDPOINT_HOST", spec.cluster.endpoint_host.clone()),
         ("ENDPOINT_PORT", spec.cluster.endpoint_port.to_string()),
         ("ADDRESS", kubeadm::address(spec).unwrap_or_default()),

@@ -25,7 +25,7 @@ const FOREIGN: [&str; 11] = [
 pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
     draft.text("/etc/hostname", format!("{}\n", spec.hostname));
     draft.transform("/etc/hosts", Transform::SetOwnHost(spec.hostname.clone()));
-    draft.text("/etc/machine-id", machine_id(spec));
+    draft.write("/etc/machine-id", 0o444, Body::Text(machine_id(spec).to_owned()));
     // Would ask at the console whatever the image leaves unset.
     draft.mask("systemd-firstboot.service");
     FOREIGN.iter().for_each(|path| draft.remove(path));

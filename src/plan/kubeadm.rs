@@ -16,9 +16,10 @@ pub(super) fn configuration(spec: &NodeSpec) -> String {
     documents.iter().map(yaml::document).collect::<Vec<_>>().join("---\n")
 }
 
-/// `host:port`.
+/// `host:port`, or `[host]:port` where the host is an IPv6 address.
 pub(super) fn endpoint(spec: &NodeSpec) -> String {
-    format!("{}:{}", spec.cluster.endpoint_host, spec.cluster.endpoint_port)
+    let (host, port) = (&spec.cluster.endpoint_host, spec.cluster.endpoint_port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The node's address, where it is known before it boots.

@@ -11,7 +11,7 @@ impl fmt::Display for Plan {
             writeln!(f, "boot partition:")?;
         }
         for (path, edit) in &self.boot {
-            writeln!(f, "  {:<9} {} {edit}", edit.verb(), path.as_str())?;
+            writeln!(f, "  {:<9} {}{edit}", edit.verb(), path.as_str())?;
             if let BootEdit::Write(text) = edit {
                 whole(f, text)?;
             }
@@ -20,7 +20,7 @@ impl fmt::Display for Plan {
         let account = &self.account;
         writeln!(f, "  {:<9} {} in {}", "account", account.name, account.groups.join(", "))?;
         for (path, edit) in &self.root {
-            writeln!(f, "  {:<9} {} {edit}", edit.verb(), path.as_str())?;
+            writeln!(f, "  {:<9} {}{edit}", edit.verb(), path.as_str())?;
             if let RootEdit::Write { body: Body::Text(text), .. } = edit {
                 whole(f, text)?;
             }
@@ -65,9 +65,9 @@ impl RootEdit {
 impl fmt::Display for BootEdit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write(text) => write!(f, "({})", length(text)),
+            Self::Write(text) => write!(f, " ({})", length(text)),
             Self::Remove => Ok(()),
-            Self::Transform(transform) => write!(f, "({transform})"),
+            Self::Transform(transform) => write!(f, " ({transform})"),
         }
     }
 }
@@ -76,21 +76,21 @@ impl fmt::Display for BootEdit {
 impl fmt::Display for RootEdit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { body, attributes } => write!(f, "({attributes}, {body})"),
-            Self::Directory(attributes) => write!(f, "({attributes})"),
-            Self::Symlink(target) => write!(f, "-> {target}"),
+            Self::Write { body, attributes } => write!(f, " ({attributes}, {body})"),
+            Self::Directory(attributes) => write!(f, " ({attributes})"),
+            Self::Symlink(target) => write!(f, " -> {target}"),
             Self::Remove | Self::Empty => Ok(()),
             Self::Unpack { archive, only, .. } => {
                 write!(
                     f,
-                    "({}{})",
+                    " ({}{})",
                     if only.is_empty() { String::new() } else { only.join(", ") + " of " },
                     Named(archive)
                 )
             }
             Self::Transform(transforms) => {
                 let texts: Vec<String> = transforms.iter().map(ToString::to_string).collect();
-                write!(f, "({})", texts.join("; "))
+                write!(f, " ({})", texts.join("; "))
             }
         }
     }

@@ -53,6 +53,7 @@ fn upstream(spec: &NodeSpec, draft: &mut Draft) {
 /// The packages bring programs and unit. Cluster networks put their plugins into /opt/cni/bin, so containerd looks there,
 /// and there the distribution's are linked.
 fn distro(draft: &mut Draft) {
+    draft.enable("containerd.service", "/usr/lib/systemd/system/containerd.service");
     for plugin in DEBIAN_CNI_PLUGINS {
         draft.link(&format!("/opt/cni/bin/{plugin}"), &format!("/usr/lib/cni/{plugin}"));
     }

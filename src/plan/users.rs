@@ -27,6 +27,9 @@ pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
         &format!("{home}/.ssh/authorized_keys"),
         RootEdit::Write { body: Body::Text(keys), attributes: Attributes { mode: 0o600, owner: owner() } },
     );
+    if spec.user.ssh_keys.is_empty() {
+        draft.notes.push(format!("no SSH key was given: nobody can log in as `{name}` unless a provider adds one"));
+    }
     draft.write("/etc/sudoers.d/90-imgbake", 0o440, Body::Text(format!("{name} {SUDO}\n")));
     draft.text("/etc/ssh/sshd_config.d/10-imgbake.conf", include_str!("guest/sshd.conf"));
     if spec.base.system.as_ref().is_some_and(|system| system.distribution == Distribution::RaspberryPiOs) {

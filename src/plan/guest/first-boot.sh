@@ -263,7 +263,6 @@ destroy() {
 
 # shellcheck source=/dev/null
 . "$ETC/node.conf"
-ENDPOINT=$ENDPOINT_HOST:$ENDPOINT_PORT
 mkdir -p "$STATE"
 [ ! -e "$STATE/joined" ] || exit 0
 
