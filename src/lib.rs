@@ -16,6 +16,7 @@
 
 mod artifact;
 mod disk;
+mod ext4;
 mod plan;
 mod progress;
 mod spec;
@@ -24,4 +25,5 @@ pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
 pub use progress::{Progress, Silent};
