@@ -4,3 +4,7 @@
 mod disks;
 #[path = "oracle/spec.rs"]
 mod spec;
+//! Outside tools judge what the byte rooms write. A missing tool fails the test and names its package.
+
+#[path = "oracle/ext4.rs"]
+mod ext4;
