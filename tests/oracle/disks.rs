@@ -1,5 +1,7 @@
 //! Partition tables, FAT, images and sinks, judged by sfdisk, sgdisk, fsck.fat, mtools, xz and cmp.
 
+#[path = "disks_fat.rs"]
+mod fat;
 #[path = "disks_partition.rs"]
 mod partition;
 
