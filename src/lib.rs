@@ -27,5 +27,6 @@ pub use disk::{
 };
 pub use progress::{Progress, Silent};
 pub use store::{
-    Archive, Cause, Member, MemberKind, Mirror, Missing, Origin, Patience, Pins, Store, StoreError, StoreOptions,
+    Archive, Cause, Member, MemberKind, Mirror, Mismatch, Missing, Origin, Patience, Pins, Store, StoreError,
+    StoreOptions,
 };

@@ -99,19 +99,8 @@ pub enum StoreError {
         limit: u64,
     },
     /// The bytes are not those that were asked for. Nothing of them was kept.
-    #[error("`{from}` has the wrong checksum: {} `{actual}`, but {origin} says `{expected}`", expected.algorithm())]
-    Mismatch {
-        /// Where the bytes came from.
-        from: String,
-        /// The digest they should have.
-        expected: Digest,
-        /// The digest they have.
-        actual: Digest,
-        /// Who says what it should be.
-        origin: Origin,
-        /// Whether the server said that it sent a web page.
-        web_page: bool,
-    },
+    #[error("{0}")]
+    Mismatch(Box<Mismatch>),
     /// The checksum file does not name the artifact.
     #[error("checksum file `{file}` does not list `{name}`")]
     NotListed {
@@ -146,9 +135,9 @@ pub enum StoreError {
         /// The artifact's URL.
         url: String,
         /// The artifact's own pin.
-        pinned: Digest,
+        pinned: Box<Digest>,
         /// The lock file's.
-        locked: Digest,
+        locked: Box<Digest>,
         /// The lock file.
         lock_file: PathBuf,
     },
@@ -213,6 +202,29 @@ pub enum StoreError {
     },
 }
 
+/// What came, and what should have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Where the bytes came from.
+    pub from: String,
+    /// The digest they should have.
+    pub expected: Digest,
+    /// The digest they have, by the same algorithm.
+    pub actual: Digest,
+    /// Who says what it should be.
+    pub origin: Origin,
+    /// Whether the server said that it sent a web page.
+    pub web_page: bool,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, expected, actual, origin, .. } = self;
+        let algorithm = expected.algorithm();
+        write!(f, "`{from}` has the wrong checksum: {algorithm} `{actual}`, but {origin} says `{expected}`")
+    }
+}
+
 /// Who says which digest an artifact should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -274,10 +286,10 @@ impl StoreError {
                 "the server or a proxy on the way refuses to serve it: use `--mirror DIR_OR_URL`"
             }
             Self::Status { .. } => "try again later, or use `--mirror DIR_OR_URL`",
-            Self::Mismatch { web_page: true, .. } => {
+            Self::Mismatch(mismatch) if mismatch.web_page => {
                 "the server sent a web page instead of the file: look for a login page or a filter on this network"
             }
-            Self::Mismatch { .. } => {
+            Self::Mismatch(_) => {
                 "nothing of it was kept; try again, and if it stays like this do not use the file: \
                  it is not the one that was published or pinned"
             }

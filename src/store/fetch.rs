@@ -12,7 +12,7 @@ use super::cache::Shelf;
 use super::error::with_causes;
 use super::location::{Location, Place};
 use super::part::Part;
-use super::{Missing, Origin, Store, StoreError, checksums};
+use super::{Mismatch, Missing, Origin, Store, StoreError, checksums};
 use crate::artifact::{Artifact, Checksum, Digest};
 use crate::disk::HostFile;
 use crate::progress::Progress;
@@ -64,8 +64,8 @@ impl Store {
             {
                 Err(StoreError::PinsDiffer {
                     url: artifact.url.clone(),
-                    pinned: pinned.clone(),
-                    locked: locked.clone(),
+                    pinned: Box::new(pinned.clone()),
+                    locked: Box::new(locked.clone()),
                     lock_file: self.pins.path().to_owned(),
                 })
             }
@@ -212,7 +212,8 @@ impl Store {
         let actual = part.digest();
         part.restart()?;
         let (expected, origin) = (expected.digest.clone(), expected.origin.clone());
-        Err(StoreError::Mismatch { from: place.to_string(), expected, actual, origin, web_page })
+        let mismatch = Mismatch { from: place.to_string(), expected, actual, origin, web_page };
+        Err(StoreError::Mismatch(Box::new(mismatch)))
     }
 }
 
