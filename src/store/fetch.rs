@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::Shelf;
-use super::error::with_causes;
+use super::error::{shown, with_causes};
 use super::location::{Location, Place};
 use super::part::Part;
 use super::{Mismatch, Missing, Origin, Store, StoreError, checksums};
@@ -101,7 +101,7 @@ impl Store {
             return Ok(Arc::clone(text));
         }
         if is_open_to_forgery(file) {
-            progress.note(&format!("`{file}` comes over plain http: anybody on the way can change it"));
+            progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
         }
         let text = self.text(file, progress).map_err(|error| match error {
             StoreError::Offline { .. } => {
