@@ -26,7 +26,7 @@ use crate::disk::HostFile;
 use crate::progress::Progress;
 
 pub use archive::{Archive, Member, MemberKind};
-pub use error::{Cause, Missing, Origin, StoreError};
+pub use error::{Cause, Mismatch, Missing, Origin, StoreError};
 pub use http::Patience;
 pub use location::Mirror;
 pub use pins::Pins;

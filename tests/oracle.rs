@@ -8,3 +8,7 @@ mod spec;
 
 #[path = "oracle/ext4.rs"]
 mod ext4;
+//! Outside tools judge what imgbake writes. A tool that is missing fails with its package's name.
+
+#[path = "oracle/store.rs"]
+mod store;

@@ -147,7 +147,8 @@ impl Store {
         }
         let path = claim.temp();
         remove(path)?;
-        let made = make(path).map_err(Into::into).and_then(|()| Ok(File::open(path)?));
+        let made =
+            make(path).map_err(Into::into).and_then(|()| Ok(File::options().read(true).write(true).open(path)?));
         match made {
             Ok(file) => self.cache.publish(&claim, &file, Shelf::Made, key),
             Err(source) => {

@@ -26,11 +26,10 @@ pub(super) fn digest_for(text: &str, name: &str) -> Option<Digest> {
 /// A line's name and digest.
 fn entry(line: &str) -> Option<(&str, Digest)> {
     let line = line.trim();
-    if let Some((algorithm, rest)) = line.split_once(" (") {
-        if let Some((name, digest)) = rest.rsplit_once(") = ") {
-            let digest: Digest = digest.trim().parse().ok()?;
-            return algorithm.eq_ignore_ascii_case(digest.algorithm()).then_some((name, digest));
-        }
+    let bsd = line.split_once(" (").and_then(|(algorithm, rest)| Some((algorithm, rest.rsplit_once(") = ")?)));
+    if let Some((algorithm, (name, digest))) = bsd {
+        let digest: Digest = digest.trim().parse().ok()?;
+        return algorithm.eq_ignore_ascii_case(digest.algorithm()).then_some((name, digest));
     }
     let (digest, name) = line.split_once([' ', '\t'])?;
     let name = name.trim_start();

@@ -1,6 +1,7 @@
 //! What can go wrong on the way from an artifact's name to a verified local file, and what the user can
 //! do about it.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -33,7 +34,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A URL that this store cannot use.
-    #[error("`{url}` is not a URL that can be fetched: {reason}")]
+    #[error("`{}` is not a URL that can be fetched: {reason}", shown(url))]
     BadUrl {
         /// The URL.
         url: String,
@@ -41,7 +42,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The server cannot be reached, or falls silent.
-    #[error("cannot reach `{url}`")]
+    #[error("cannot reach `{}`", shown(url))]
     Unreachable {
         /// The URL.
         url: String,
@@ -49,7 +50,7 @@ pub enum StoreError {
         source: Cause,
     },
     /// The server's certificate or TLS is not acceptable.
-    #[error("no secure connection to `{url}`")]
+    #[error("no secure connection to `{}`", shown(url))]
     Insecure {
         /// The URL.
         url: String,
@@ -65,13 +66,13 @@ pub enum StoreError {
         status: u16,
     },
     /// Redirects lead nowhere.
-    #[error("`{url}` redirects too often")]
+    #[error("`{}` redirects too often", shown(url))]
     Redirects {
         /// The URL.
         url: String,
     },
     /// The server ended the file early, every time.
-    #[error("`{url}` ended after {got} of {promised} bytes")]
+    #[error("`{}` ended after {got} of {promised} bytes", shown(url))]
     Truncated {
         /// The URL.
         url: String,
@@ -81,7 +82,7 @@ pub enum StoreError {
         promised: u64,
     },
     /// A server that answers another range than the one asked for.
-    #[error("`{url}` answered a request for bytes {asked}- with `{answer}`")]
+    #[error("`{}` answered a request for bytes {asked}- with `{answer}`", shown(url))]
     Range {
         /// The URL.
         url: String,
@@ -91,7 +92,7 @@ pub enum StoreError {
         answer: String,
     },
     /// A text that should be small is not.
-    #[error("`{url}` is longer than {limit} bytes, too long for such a text")]
+    #[error("`{}` is longer than {limit} bytes, too long for such a text", shown(url))]
     TooLong {
         /// The URL.
         url: String,
@@ -99,21 +100,10 @@ pub enum StoreError {
         limit: u64,
     },
     /// The bytes are not those that were asked for. Nothing of them was kept.
-    #[error("`{from}` has the wrong checksum: {} `{actual}`, but {origin} says `{expected}`", expected.algorithm())]
-    Mismatch {
-        /// Where the bytes came from.
-        from: String,
-        /// The digest they should have.
-        expected: Digest,
-        /// The digest they have.
-        actual: Digest,
-        /// Who says what it should be.
-        origin: Origin,
-        /// Whether the server said that it sent a web page.
-        web_page: bool,
-    },
+    #[error("{0}")]
+    Mismatch(Box<Mismatch>),
     /// The checksum file does not name the artifact.
-    #[error("checksum file `{file}` does not list `{name}`")]
+    #[error("checksum file `{}` does not list `{name}`", shown(file))]
     NotListed {
         /// The checksum file's URL.
         file: String,
@@ -121,7 +111,7 @@ pub enum StoreError {
         name: String,
     },
     /// The publisher's checksum file cannot be had, so nothing can be verified.
-    #[error("cannot learn the checksum of `{url}` from its publisher")]
+    #[error("cannot learn the checksum of `{}` from its publisher", shown(url))]
     NoChecksum {
         /// The artifact's URL.
         url: String,
@@ -141,14 +131,14 @@ pub enum StoreError {
         message: String,
     },
     /// The lock file and imgbake disagree about a digest.
-    #[error("`{url}` is pinned to `{pinned}`, but `{}` says `{locked}`", lock_file.display())]
+    #[error("`{}` is pinned to `{pinned}`, but `{}` says `{locked}`", shown(url), lock_file.display())]
     PinsDiffer {
         /// The artifact's URL.
         url: String,
         /// The artifact's own pin.
-        pinned: Digest,
+        pinned: Box<Digest>,
         /// The lock file's.
-        locked: Digest,
+        locked: Box<Digest>,
         /// The lock file.
         lock_file: PathBuf,
     },
@@ -166,7 +156,7 @@ pub enum StoreError {
         failures: Vec<StoreError>,
     },
     /// A packing that this imgbake does not open.
-    #[error("`{name}` is {packing}, which is not supported here")]
+    #[error("`{}` is {packing}, which is not supported here", shown(name))]
     Unsupported {
         /// The file or URL.
         name: String,
@@ -174,7 +164,7 @@ pub enum StoreError {
         packing: &'static str,
     },
     /// An archive is damaged.
-    #[error("archive `{name}` is damaged: {reason}")]
+    #[error("archive `{}` is damaged: {reason}", shown(name))]
     Corrupt {
         /// The file or URL.
         name: String,
@@ -182,7 +172,7 @@ pub enum StoreError {
         reason: String,
     },
     /// An archive's member wants to be somewhere else.
-    #[error("archive `{name}` holds the unsafe path `{member}`")]
+    #[error("archive `{}` holds the unsafe path `{member}`", shown(name))]
     UnsafePath {
         /// The file or URL.
         name: String,
@@ -190,7 +180,7 @@ pub enum StoreError {
         member: String,
     },
     /// Unpacking failed.
-    #[error("cannot unpack `{name}`")]
+    #[error("cannot unpack `{}`", shown(name))]
     Unpack {
         /// The file or URL.
         name: String,
@@ -213,6 +203,29 @@ pub enum StoreError {
     },
 }
 
+/// What came, and what should have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Where the bytes came from.
+    pub from: String,
+    /// The digest they should have.
+    pub expected: Digest,
+    /// The digest they have, by the same algorithm.
+    pub actual: Digest,
+    /// Who says what it should be.
+    pub origin: Origin,
+    /// Whether the server said that it sent a web page.
+    pub web_page: bool,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, expected, actual, origin, .. } = self;
+        let (from, algorithm) = (shown(from), expected.algorithm());
+        write!(f, "`{from}` has the wrong checksum: {algorithm} `{actual}`, but {origin} says `{expected}`")
+    }
+}
+
 /// Who says which digest an artifact should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -229,7 +242,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Pin => write!(f, "its pin"),
             Self::LockFile(path) => write!(f, "`{}`", path.display()),
-            Self::ChecksumFile(url) => write!(f, "`{url}`"),
+            Self::ChecksumFile(url) => write!(f, "`{}`", shown(url)),
         }
     }
 }
@@ -246,8 +259,8 @@ pub struct Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.checksum_file {
-            Some(file) => write!(f, "`{}` (checksum unknown: only `{file}` has it)", self.url),
-            None => write!(f, "`{}`", self.url),
+            Some(file) => write!(f, "`{}` (checksum unknown: only `{}` has it)", shown(&self.url), shown(file)),
+            None => write!(f, "`{}`", shown(&self.url)),
         }
     }
 }
@@ -256,10 +269,10 @@ impl StoreError {
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        if is_full(self) {
+            return Some("free some space, or use a cache folder on another disk".to_owned());
+        }
         let hint = match self {
-            Self::Cache { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "free some space, or use a cache folder on another disk"
-            }
             Self::Cache { .. } => "use a cache folder that you may write to",
             Self::Unreachable { .. } | Self::Truncated { .. } | Self::Range { .. } => {
                 "check the network and the proxy (`https_proxy`), or use `--mirror DIR_OR_URL`; \
@@ -274,10 +287,10 @@ impl StoreError {
                 "the server or a proxy on the way refuses to serve it: use `--mirror DIR_OR_URL`"
             }
             Self::Status { .. } => "try again later, or use `--mirror DIR_OR_URL`",
-            Self::Mismatch { web_page: true, .. } => {
+            Self::Mismatch(mismatch) if mismatch.web_page => {
                 "the server sent a web page instead of the file: look for a login page or a filter on this network"
             }
-            Self::Mismatch { .. } => {
+            Self::Mismatch(_) => {
                 "nothing of it was kept; try again, and if it stays like this do not use the file: \
                  it is not the one that was published or pinned"
             }
@@ -308,7 +321,8 @@ impl StoreError {
 }
 
 fn offline_hint(missing: &[Missing]) -> String {
-    let place = missing.first().and_then(|missing| missing.url.split_once("://")).map_or("HOST/PATH", |(_, rest)| rest);
+    let place = missing.first().map_or("HOST/PATH".to_owned(), |missing| shown(&missing.url).into_owned());
+    let place = place.split_once("://").map_or(place.as_str(), |(_, rest)| rest);
     format!("run once without `--offline`, or use `--mirror DIR` where the file is `DIR/{place}`")
 }
 
@@ -338,8 +352,62 @@ pub(super) fn with_causes(error: &dyn Error) -> String {
 }
 
 fn status_line(url: &str, status: u16) -> String {
+    let url = shown(url);
     match status {
         404 | 410 => format!("there is no file at `{url}` (HTTP status {status})"),
         _ => format!("`{url}` is refused with HTTP status {status}"),
+    }
+}
+
+/// A URL without the user name and password it may hold.
+pub(super) fn shown(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest.get(..end).and_then(|host| host.rfind('@')).and_then(|at| rest.get(at + 1..)) {
+        Some(bare) => format!("{scheme}://{bare}").into(),
+        None => url.into(),
+    }
+}
+
+/// Whether a full disk is behind the error.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_shows_a_password() {
+        let url = "https://me:s3cret@h:8443/a@b".to_owned();
+        let errors = [
+            StoreError::Unreachable { url: url.clone(), source: "x".into() },
+            StoreError::Status { url: url.clone(), status: 404 },
+            StoreError::Offline { missing: vec![Missing { url: url.clone(), checksum_file: Some(url.clone()) }] },
+            StoreError::NotListed { file: url.clone(), name: "x".to_owned() },
+        ];
+        for error in errors {
+            let text = format!("{error} {:?}", error.hint());
+            assert!(!text.contains("s3cret"), "{text}");
+            assert!(text.contains("h:8443/a@b"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_has_a_hint_however_deep_it_lies() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let cache = StoreError::cache("write", "/c")(full());
+        let unpack = StoreError::Unpack { name: "x".to_owned(), source: full().into() };
+        for error in [cache, unpack] {
+            assert_eq!(error.hint().as_deref(), Some("free some space, or use a cache folder on another disk"));
+        }
     }
 }

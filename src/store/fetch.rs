@@ -9,10 +9,10 @@ use std::sync::{Arc, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::Shelf;
-use super::error::with_causes;
+use super::error::{shown, with_causes};
 use super::location::{Location, Place};
 use super::part::Part;
-use super::{Missing, Origin, Store, StoreError, checksums};
+use super::{Mismatch, Missing, Origin, Store, StoreError, checksums};
 use crate::artifact::{Artifact, Checksum, Digest};
 use crate::disk::HostFile;
 use crate::progress::Progress;
@@ -64,8 +64,8 @@ impl Store {
             {
                 Err(StoreError::PinsDiffer {
                     url: artifact.url.clone(),
-                    pinned: pinned.clone(),
-                    locked: locked.clone(),
+                    pinned: Box::new(pinned.clone()),
+                    locked: Box::new(locked.clone()),
                     lock_file: self.pins.path().to_owned(),
                 })
             }
@@ -101,7 +101,7 @@ impl Store {
             return Ok(Arc::clone(text));
         }
         if is_open_to_forgery(file) {
-            progress.note(&format!("`{file}` comes over plain http: anybody on the way can change it"));
+            progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
         }
         let text = self.text(file, progress).map_err(|error| match error {
             StoreError::Offline { .. } => {
@@ -212,7 +212,8 @@ impl Store {
         let actual = part.digest();
         part.restart()?;
         let (expected, origin) = (expected.digest.clone(), expected.origin.clone());
-        Err(StoreError::Mismatch { from: place.to_string(), expected, actual, origin, web_page })
+        let mismatch = Mismatch { from: place.to_string(), expected, actual, origin, web_page };
+        Err(StoreError::Mismatch(Box::new(mismatch)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, header};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, Timeout};
 
 use super::StoreError;
 use super::error::with_causes;
@@ -313,7 +313,10 @@ fn failure(url: &str, error: ureq::Error) -> Failure {
     let url = url.to_owned();
     let unreachable = |source: &str| Failure::soon(StoreError::Unreachable { url: url.clone(), source: source.into() });
     match error {
-        ureq::Error::Timeout(timeout) => unreachable(&format!("no answer in time ({timeout})")),
+        ureq::Error::Timeout(Timeout::Resolve) => unreachable("the lookup of its name takes too long"),
+        ureq::Error::Timeout(Timeout::Connect) => unreachable("the connection takes too long"),
+        ureq::Error::Timeout(Timeout::PerRead | Timeout::RecvBody) => unreachable("it fell silent"),
+        ureq::Error::Timeout(_) => unreachable("it does not answer"),
         ureq::Error::HostNotFound => unreachable("there is no host of this name"),
         ureq::Error::TooManyRedirects => Failure::last(StoreError::Redirects { url }),
         ureq::Error::RequireHttpsOnly(_) => {

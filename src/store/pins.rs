@@ -120,15 +120,28 @@ mod tests {
     fn a_malformed_lock_file_is_refused_with_line_and_column() {
         let start = "artifacts:\n  - url: https://a/b\n";
         for (text, expected) in [
-            (format!("{start}    sha256: [\n"), ""),
-            (format!("{start}    md5: abc\n"), ""),
-            (format!("{start}"), ""),
-            (format!("{start}    sha256: abc\n"), ""),
-            (format!("{start}    sha512: {HEX}\n"), ""),
-            (format!("{start}    sha256: {HEX}\n  - url: https://a/b\n    sha256: {HEX}\n"), ""),
-            ("artifact: []\n".to_owned(), ""),
+            (format!("{start}    sha256: [\n"), "line 3, column 13: expected string scalar".to_owned()),
+            (
+                format!("{start}    md5: abc\n"),
+                "line 3, column 5: unknown field `md5`, expected one of url, sha256, sha512".to_owned(),
+            ),
+            (start.to_owned(), "line 2, column 5: expected one of `sha256` and `sha512`".to_owned()),
+            (
+                format!("{start}    sha256: abc\n"),
+                "line 3, column 13: `abc` is not a digest: expected 64 (sha256) or 128 (sha512) hexadecimal digits"
+                    .to_owned(),
+            ),
+            (format!("{start}    sha512: {HEX}\n"), format!("line 3, column 13: `{HEX}` is a sha256, not a sha512")),
+            (
+                format!("{start}    sha256: {HEX}\n  - url: https://a/b\n    sha256: {HEX}\n"),
+                "line 4, column 10: `https://a/b` is listed twice".to_owned(),
+            ),
+            (
+                "artifact: []\n".to_owned(),
+                "line 1, column 1: unknown field `artifact`, expected one of artifacts".to_owned(),
+            ),
         ] {
-            assert_eq!(message(&text), expected, "{text}");
+            assert_eq!(message(&text), format!("cannot parse `imgbake.lock`: {expected}"), "{text}");
         }
     }
 }
