@@ -36,9 +36,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// `HOST`, `HOST:PORT` or `[IPV6]:PORT`.
     pub(super) fn parse(text: &str) -> Result<Self, SpecError> {
-        // A token given in the wrong place must not end up in a message.
-        let shown = if is_token(text) { "…" } else { text };
-        let malformed = || SpecError::Endpoint(shown.to_owned());
+        let malformed = || SpecError::Endpoint(shown(text));
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, rest)) => {
                 host.parse::<Ipv6Addr>().map_err(|_| malformed())?;
@@ -82,6 +80,11 @@ pub(super) fn is_token(text: &str) -> bool {
     matches!(text.split_once('.'), Some((id, secret)) if id.len() == 6 && secret.len() == 16 && is_part(id) && is_part(secret))
 }
 
+/// What a message shows of a text: a token given in the wrong place must not end up there.
+fn shown(text: &str) -> String {
+    if is_token(text.trim()) { "…".to_owned() } else { text.to_owned() }
+}
+
 /// Checks what the user gave; `now` is the time that the token must outlive.
 pub(super) fn access(join: &JoinRequest, now: i64) -> Result<Access, SpecError> {
     if !is_token(join.token.reveal()) {
@@ -93,7 +96,7 @@ pub(super) fn access(join: &JoinRequest, now: i64) -> Result<Access, SpecError> 
     let token_end = match &join.token_expires {
         None => TokenEnd::Unknown,
         Some(text) => {
-            let end = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| SpecError::TokenEnd(text.clone()))?;
+            let end = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| SpecError::TokenEnd(shown(text)))?;
             if end.unix_timestamp() <= now {
                 return Err(SpecError::TokenExpired { end: text.clone() });
             }

@@ -80,13 +80,12 @@ impl ClusterError {
     }
 }
 
-/// Which secrets a cluster has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a cluster's token and authority come from.
 pub(super) enum Kind {
-    /// imgbake starts the cluster.
+    /// imgbake starts the cluster and makes them.
     Own,
-    /// The cluster is there already; token and hash come from the user.
-    Foreign,
+    /// The cluster is there already; the user gave this.
+    Foreign(Access),
 }
 
 /// A cluster's secrets.
@@ -95,22 +94,15 @@ pub(super) struct ClusterSecrets {
     secret: Secret,
     /// Unix seconds.
     pub(super) created: i64,
-    own: Option<OwnSecrets>,
-}
-
-/// The secrets of a cluster that imgbake starts.
-#[derive(Debug, Clone, PartialEq)]
-struct OwnSecrets {
-    token: Secret,
-    authority: Authority,
-    ca_cert_hash: String,
+    /// How nodes get in; with the authority, if imgbake starts the cluster.
+    access: Access,
 }
 
 impl ClusterSecrets {
     /// The secrets in `folder`, made now if the folder is not there.
     pub(super) fn keep(
         folder: &Path,
-        kind: Kind,
+        kind: &Kind,
         now: i64,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, ClusterError> {
@@ -127,27 +119,25 @@ impl ClusterSecrets {
     }
 
     /// The secrets in `folder`, or stand-ins if the folder is not there: good for showing a plan, useless in an image.
-    pub(super) fn peek(folder: &Path, kind: Kind, now: i64) -> Result<Self, ClusterError> {
+    pub(super) fn peek(folder: &Path, kind: &Kind, now: i64) -> Result<Self, ClusterError> {
         let stand_in = || Self {
             secret: Secret::new(PLACEHOLDER),
             created: now,
-            own: (kind == Kind::Own).then(|| OwnSecrets {
-                token: Secret::new(PLACEHOLDER),
-                authority: Authority { certificate: PLACEHOLDER.to_owned(), key: Secret::new(PLACEHOLDER) },
-                ca_cert_hash: PLACEHOLDER.to_owned(),
-            }),
+            access: match kind {
+                Kind::Foreign(access) => access.clone(),
+                Kind::Own => {
+                    let authority = Authority { certificate: PLACEHOLDER.to_owned(), key: Secret::new(PLACEHOLDER) };
+                    own_access(Secret::new(PLACEHOLDER), PLACEHOLDER.to_owned(), authority)
+                }
+            },
         };
         Ok(Self::read(folder, kind)?.unwrap_or_else(stand_in))
     }
 
-    /// How a node gets into the cluster, if imgbake starts it.
-    pub(super) fn access(&self, role: Role) -> Option<Access> {
-        self.own.as_ref().map(|own| Access {
-            token: own.token.clone(),
-            ca_cert_hash: own.ca_cert_hash.clone(),
-            token_end: TokenEnd::AfterFirstStart(TOKEN_LIFETIME),
-            authority: (role == Role::ControlPlane).then(|| own.authority.clone()),
-        })
+    /// How a node gets into the cluster. Only the control plane brings the authority along.
+    pub(super) fn access(&self, role: Role) -> Access {
+        let authority = self.access.authority.clone().filter(|_| role == Role::ControlPlane);
+        Access { authority, ..self.access.clone() }
     }
 
     /// What a node's random seed and ids are derived from: SHA-256 over a purpose, the cluster's secret and the name.
@@ -160,24 +150,25 @@ impl ClusterSecrets {
         Secret::new(hexadecimal(&hash.finalize()))
     }
 
-    fn make(kind: Kind, now: i64, random: &mut dyn FnMut(&mut [u8])) -> Result<Self, ClusterError> {
+    fn make(kind: &Kind, now: i64, random: &mut dyn FnMut(&mut [u8])) -> Result<Self, ClusterError> {
         let mut secret = [0; 32];
         random(&mut secret);
-        let own = match kind {
-            Kind::Foreign => None,
+        let access = match kind {
+            Kind::Foreign(access) => access.clone(),
             Kind::Own => {
-                let mut serial = [0; 8];
+                let (mut serial, mut letters) = ([0; 8], [0; 32]);
                 random(&mut serial);
+                random(&mut letters);
                 let authority = authority::make(now, &serial).map_err(ClusterError::Authority)?;
                 let ca_cert_hash = authority::hash(&authority).unwrap_or_default();
-                Some(OwnSecrets { token: token(random), authority, ca_cert_hash })
+                own_access(token(letters), ca_cert_hash, authority)
             }
         };
-        Ok(Self { secret: Secret::new(hexadecimal(&secret)), created: now, own })
+        Ok(Self { secret: Secret::new(hexadecimal(&secret)), created: now, access })
     }
 
     /// The secrets in `folder`, if it is there.
-    fn read(folder: &Path, kind: Kind) -> Result<Option<Self>, ClusterError> {
+    fn read(folder: &Path, kind: &Kind) -> Result<Option<Self>, ClusterError> {
         match fs::metadata(folder) {
             Ok(metadata) => check_mode(folder, &metadata)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -194,8 +185,8 @@ impl ClusterSecrets {
         }
         let created = OffsetDateTime::parse(text("created")?.trim(), &Rfc3339);
         let created = created.map_err(|_| damaged("created", "a time as RFC 3339 writes it"))?.unix_timestamp();
-        let own = match kind {
-            Kind::Foreign => None,
+        let access = match kind {
+            Kind::Foreign(access) => access.clone(),
             Kind::Own => {
                 let token = text("token")?.trim().to_owned();
                 if !is_token(&token) {
@@ -205,10 +196,10 @@ impl ClusterSecrets {
                 let ca_cert_hash = authority::hash(&authority);
                 let ca_cert_hash =
                     ca_cert_hash.ok_or_else(|| damaged("ca.key", "the key of the certificate `ca.crt`"))?;
-                Some(OwnSecrets { token: Secret::new(token), authority, ca_cert_hash })
+                own_access(Secret::new(token), ca_cert_hash, authority)
             }
         };
-        Ok(Some(Self { secret: Secret::new(secret), created, own }))
+        Ok(Some(Self { secret: Secret::new(secret), created, access }))
     }
 
     /// Puts the secrets into `folder`, unless it appears meanwhile.
@@ -238,29 +229,33 @@ impl ClusterSecrets {
         let created = OffsetDateTime::from_unix_timestamp(self.created).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let created = created.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned());
         let mut files = vec![("secret", format!("{}\n", self.secret.reveal())), ("created", format!("{created}\n"))];
-        if let Some(own) = &self.own {
-            files.push(("token", format!("{}\n", own.token.reveal())));
-            files.push(("ca.crt", own.authority.certificate.clone()));
-            files.push(("ca.key", own.authority.key.reveal().to_owned()));
+        if let Some(authority) = &self.access.authority {
+            files.push(("token", format!("{}\n", self.access.token.reveal())));
+            files.push(("ca.crt", authority.certificate.clone()));
+            files.push(("ca.key", authority.key.reveal().to_owned()));
         }
         files
     }
 }
 
-/// A bootstrap token; every character is equally likely.
-fn token(random: &mut dyn FnMut(&mut [u8])) -> Secret {
-    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut letters = String::new();
-    while letters.len() < 22 {
-        let mut byte = [0];
-        random(&mut byte);
-        // 252 is the greatest multiple of 36 that a byte can hold.
-        if byte[0] < 252 {
-            letters.push(char::from(LETTERS[usize::from(byte[0] % 36)]));
+/// What lets nodes into a cluster that imgbake starts.
+fn own_access(token: Secret, ca_cert_hash: String, authority: Authority) -> Access {
+    Access { token, ca_cert_hash, token_end: TokenEnd::AfterFirstStart(TOKEN_LIFETIME), authority: Some(authority) }
+}
+
+/// A bootstrap token from random bytes. Its parts take 31 and 83 bits of 128 each, so no letter is preferred noticeably.
+fn token(random: [u8; 32]) -> Secret {
+    let letters = |bytes: &[u8], count| {
+        let mut number = bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+        let mut text = String::new();
+        for _ in 0..count {
+            text.extend(u32::try_from(number % 36).ok().and_then(|digit| char::from_digit(digit, 36)));
+            number /= 36;
         }
-    }
-    letters.insert(6, '.');
-    Secret::new(letters)
+        text
+    };
+    let (id, secret) = random.split_at(16);
+    Secret::new(format!("{}.{}", letters(id, 6), letters(secret, 16)))
 }
 
 /// Makes a folder and those above it, closed to others.
@@ -315,6 +310,12 @@ mod tests {
         }
     }
 
+    /// A cluster that is there already.
+    fn foreign() -> Kind {
+        let token = Secret::new("abcdef.0123456789abcdef");
+        Kind::Foreign(Access { token, ca_cert_hash: String::new(), token_end: TokenEnd::Unknown, authority: None })
+    }
+
     fn place() -> (tempfile::TempDir, PathBuf) {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("clusters/home");
@@ -324,12 +325,12 @@ mod tests {
     #[test]
     fn secrets_are_made_once_and_then_reused() {
         let (_parent, folder) = place();
-        let first = ClusterSecrets::keep(&folder, Kind::Own, 1_796_000_000, &mut counter()).unwrap();
+        let first = ClusterSecrets::keep(&folder, &Kind::Own, 1_796_000_000, &mut counter()).unwrap();
         let again =
-            ClusterSecrets::keep(&folder, Kind::Own, 1_999_999_999, &mut |_| panic!("no more randomness")).unwrap();
+            ClusterSecrets::keep(&folder, &Kind::Own, 1_999_999_999, &mut |_| panic!("no more randomness")).unwrap();
         assert_eq!(first, again);
         assert_eq!(again.created, 1_796_000_000);
-        assert_eq!(again, ClusterSecrets::peek(&folder, Kind::Own, 5).unwrap());
+        assert_eq!(again, ClusterSecrets::peek(&folder, &Kind::Own, 5).unwrap());
         let names: Vec<String> = fs::read_dir(folder.parent().unwrap())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -340,8 +341,8 @@ mod tests {
     #[test]
     fn a_foreign_cluster_has_a_secret_and_a_time_only() {
         let (_parent, folder) = place();
-        let secrets = ClusterSecrets::keep(&folder, Kind::Foreign, 1_796_000_000, &mut counter()).unwrap();
-        assert_eq!(secrets.access(Role::Worker), None);
+        let secrets = ClusterSecrets::keep(&folder, &foreign(), 1_796_000_000, &mut counter()).unwrap();
+        assert_eq!(secrets.access(Role::ControlPlane).authority, None);
         let mut names: Vec<String> =
             fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -352,8 +353,8 @@ mod tests {
     #[test]
     fn only_the_control_plane_brings_the_authority() {
         let (_parent, folder) = place();
-        let secrets = ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
-        let (worker, first) = (secrets.access(Role::Worker).unwrap(), secrets.access(Role::ControlPlane).unwrap());
+        let secrets = ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap();
+        let (worker, first) = (secrets.access(Role::Worker), secrets.access(Role::ControlPlane));
         assert_eq!(worker.authority, None);
         assert!(first.authority.is_some());
         assert_eq!((worker.token.reveal(), worker.ca_cert_hash), (first.token.reveal(), first.ca_cert_hash));
@@ -364,8 +365,8 @@ mod tests {
     #[test]
     fn looking_makes_nothing() {
         let (parent, folder) = place();
-        let secrets = ClusterSecrets::peek(&folder, Kind::Own, 7).unwrap();
-        assert_eq!(secrets.access(Role::Worker).unwrap().ca_cert_hash, "(made on first bake)");
+        let secrets = ClusterSecrets::peek(&folder, &Kind::Own, 7).unwrap();
+        assert_eq!(secrets.access(Role::Worker).ca_cert_hash, "(made on first bake)");
         assert_eq!(secrets.created, 7);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
@@ -373,7 +374,7 @@ mod tests {
     #[test]
     fn nodes_have_seeds_of_their_own() {
         let (_parent, folder) = place();
-        let secrets = ClusterSecrets::keep(&folder, Kind::Foreign, 0, &mut counter()).unwrap();
+        let secrets = ClusterSecrets::keep(&folder, &foreign(), 0, &mut counter()).unwrap();
         let (one, two) = (secrets.node_seed("node-1"), secrets.node_seed("node-2"));
         assert_ne!(one.reveal(), two.reveal());
         assert_eq!(one, secrets.node_seed("node-1"));
@@ -383,7 +384,7 @@ mod tests {
     #[test]
     fn two_bakes_at_once_agree() {
         let (_parent, folder) = place();
-        let bake = || ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        let bake = || ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap();
         let made: Vec<ClusterSecrets> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(bake)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -397,7 +398,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let (_parent, folder) = place();
-        ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(folder.parent().unwrap()), 0o700);
@@ -405,7 +406,7 @@ mod tests {
             assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
-        let error = ClusterSecrets::peek(&folder, Kind::Own, 0).unwrap_err();
+        let error = ClusterSecrets::peek(&folder, &Kind::Own, 0).unwrap_err();
         let shown = folder.display();
         let message = format!("`{shown}` holds a cluster's keys and other users can open it (mode 0750)");
         assert_eq!(error.to_string(), message);
@@ -422,9 +423,9 @@ mod tests {
             ("ca.key", "the key of the certificate `ca.crt`"),
         ] {
             let (_parent, folder) = place();
-            ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+            ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap();
             fs::write(folder.join(name), "nonsense").unwrap();
-            let error = ClusterSecrets::peek(&folder, Kind::Own, 0).unwrap_err();
+            let error = ClusterSecrets::peek(&folder, &Kind::Own, 0).unwrap_err();
             let named = if name == "ca.crt" { "ca.key" } else { name };
             let path = folder.join(named);
             assert_eq!(error.to_string(), format!("`{}` is damaged: it does not hold {expected}", path.display()));
@@ -439,26 +440,23 @@ mod tests {
     #[test]
     fn a_missing_file_is_not_made_anew() {
         let (_parent, folder) = place();
-        ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap();
+        ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap();
         fs::remove_file(folder.join("token")).unwrap();
-        let error = ClusterSecrets::keep(&folder, Kind::Own, 0, &mut counter()).unwrap_err();
+        let error = ClusterSecrets::keep(&folder, &Kind::Own, 0, &mut counter()).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot read `{}`", folder.join("token").display()));
         assert!(error.source().is_some());
     }
 
     #[test]
-    fn token_letters_are_spread_evenly() {
-        let mut next = 0u8;
-        let mut random = |bytes: &mut [u8]| {
-            for byte in bytes {
-                *byte = next;
-                next = next.wrapping_add(1);
-            }
-        };
-        let letters: String = (0..63).map(|_| token(&mut random).reveal().replace('.', "")).collect();
-        for letter in "abcxyz059".chars() {
-            let count = letters.matches(letter).count();
-            assert!((38..=39).contains(&count), "{letter}: {count}");
+    fn every_letter_of_a_token_comes_up() {
+        let mut letters: Vec<char> = (0..=255u8)
+            .flat_map(|seed| token(Sha256::digest([seed]).into()).reveal().chars().collect::<Vec<_>>())
+            .collect();
+        letters.sort_unstable();
+        letters.dedup();
+        assert_eq!(letters.into_iter().collect::<String>(), ".0123456789abcdefghijklmnopqrstuvwxyz");
+        for bytes in [[0; 32], [255; 32]] {
+            assert!(is_token(token(bytes).reveal()));
         }
     }
 }

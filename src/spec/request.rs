@@ -7,7 +7,7 @@ use super::catalogue::{self, Wanted};
 use super::cluster::{ClusterError, ClusterSecrets, Kind};
 use super::error::SpecError;
 use super::profile::{self, Link, Profile};
-use super::{Cluster, DhcpPool, Network, NodeSpec, Role, Runtime, component, size, user, version};
+use super::{Access, Cluster, DhcpPool, Network, NodeSpec, Role, Runtime, component, size, user, version};
 
 /// The built-in cluster: its name, and its control plane's address on the wire that it serves.
 const HOME: &str = "home";
@@ -63,7 +63,7 @@ pub fn resolve(request: &Request, random: &mut dyn FnMut(&mut [u8])) -> Result<N
     preview(request)?;
     let (place, kind) = Place::of(request)?;
     let folder = request.clusters_dir.join(place.folder());
-    let secrets = ClusterSecrets::keep(&folder, kind, request.now, random).map_err(|error| place.error(error))?;
+    let secrets = ClusterSecrets::keep(&folder, &kind, request.now, random).map_err(|error| place.error(error))?;
     with_secrets(request, &place, &secrets)
 }
 
@@ -75,11 +75,11 @@ pub fn resolve(request: &Request, random: &mut dyn FnMut(&mut [u8])) -> Result<N
 pub fn preview(request: &Request) -> Result<NodeSpec, SpecError> {
     let (place, kind) = Place::of(request)?;
     let folder = request.clusters_dir.join(place.folder());
-    let secrets = ClusterSecrets::peek(&folder, kind, request.now).map_err(|error| place.error(error))?;
+    let secrets = ClusterSecrets::peek(&folder, &kind, request.now).map_err(|error| place.error(error))?;
     with_secrets(request, &place, &secrets)
 }
 
-/// The cluster that a request is about.
+/// The cluster that a request is about, in its name and place.
 enum Place {
     /// The built-in one.
     Home,
@@ -92,7 +92,10 @@ impl Place {
         match &request.join {
             None => Ok((Self::Home, Kind::Own)),
             Some(_) if request.endpoint.is_some() => Err(SpecError::TwoEndpoints),
-            Some(join) => Ok((Self::Existing(Endpoint::parse(&join.endpoint)?), Kind::Foreign)),
+            Some(join) => {
+                let endpoint = Endpoint::parse(&join.endpoint)?;
+                Ok((Self::Existing(endpoint), Kind::Foreign(access(join, request.now)?)))
+            }
         }
     }
 
@@ -142,7 +145,7 @@ fn with_secrets(request: &Request, place: &Place, secrets: &ClusterSecrets) -> R
         base,
         size: given_size.or(profile.size.map(|size| size.0)),
         reserve: profile.reserve.0,
-        cluster: cluster(request, place, &profile, role, kubernetes, secrets)?,
+        cluster: cluster(request, place, &profile, kubernetes, secrets.access(role))?,
         user: user::user(request.user.as_deref(), &request.ssh_keys)?,
         network: network(&profile.network, role, place),
         runtime: request.runtime,
@@ -180,9 +183,8 @@ fn cluster(
     request: &Request,
     place: &Place,
     profile: &Profile,
-    role: Role,
     kubernetes: super::Version,
-    secrets: &ClusterSecrets,
+    access: Access,
 ) -> Result<Cluster, SpecError> {
     let endpoint = match (place, &request.endpoint, &profile.network) {
         (Place::Existing(endpoint), _, _) => endpoint.clone(),
@@ -192,11 +194,6 @@ fn cluster(
         (Place::Home, None, Link::Platform) => {
             return Err(SpecError::NoEndpoint { profile: request.profile.clone() });
         }
-    };
-    let access = match &request.join {
-        Some(join) => access(join, request.now)?,
-        // A folder of cluster `home` always holds its own secrets; without them the token would be malformed.
-        None => secrets.access(role).ok_or(SpecError::Token)?,
     };
     Ok(Cluster {
         name: place.name(),
@@ -504,6 +501,33 @@ mod tests {
             [("K8s.example.org", "join-k8s.example.org-6443"), ("[fd00::1]:7443", "join-fd00__1-7443")]
         {
             assert_eq!(Place::Existing(Endpoint::parse(endpoint).unwrap()).folder(), folder);
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the user types: an answer, twice the same, and the token in none of it.
+        #[test]
+        fn any_text_gets_an_answer_without_secrets(
+            node in "[a-z0-9-]{0,8}|node-[0-9]{1,3}|\\PC{0,8}",
+            base in proptest::option::of("debian-1[0-9]-(rpi|cloud-arm64)|\\PC{0,12}"),
+            size in proptest::option::of("[0-9]{1,6}(G|GB|MiB)?|\\PC{0,8}"),
+            kubernetes in proptest::option::of("v?1\\.[0-9]{1,2}(\\.[0-9]{1,2})?|\\PC{0,8}"),
+            key in "ssh-ed25519 [A-Za-z0-9+/=]{0,80}|\\PC{0,40}",
+            endpoint in "[a-z0-9.:]{0,20}|\\PC{0,12}",
+            hash in "sha256:[0-9a-f]{63,64}",
+            expires in proptest::option::of("20[0-9]{2}-0[1-9]-01T00:00:00Z|\\PC{0,12}"),
+            token in "[a-z]{6}\\.zzzzzzzzzzzzzzz[a-zA-Z]",
+        ) {
+            let mut scene = Scene::joining("pi4", &node);
+            let request = &mut scene.request;
+            (request.base, request.size, request.kubernetes, request.ssh_keys) = (base, size, kubernetes, vec![key]);
+            request.join = Some(JoinRequest { endpoint, token: Secret::new(token), ca_cert_hash: hash, token_expires: expires });
+            let answer = || match preview(request) {
+                Ok(spec) => format!("{spec:?}{}", serde_json::to_string(&spec).unwrap()),
+                Err(error) => format!("{error}\n{error:?}\n{:?}", error.hint()),
+            };
+            proptest::prop_assert_eq!(answer(), answer());
+            proptest::prop_assert!(!answer().contains("zzzzzzzzzzzzzzz"));
         }
     }
 }
