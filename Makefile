@@ -15,10 +15,20 @@ help:
 	@echo "make bench      measure a bake against copying the same bytes"
 	@echo "make ci         what continuous integration runs"
 
+# The public key that will open the node; a new pair beside the image for whoever has none.
+KEY := $(or $(firstword $(wildcard $(HOME)/.ssh/id_*.pub)),node2.key.pub)
+
 demo:
 	tests/packages/install build base demo
 	$(MAKE) build
-	tests/packages/bake-demo $(IMGBAKE) node2.img
+	test -e $(KEY) || ssh-keygen -q -t ed25519 -N '' -C imgbake -f $(basename $(KEY))
+	$(IMGBAKE) pi4 node-2 --base debian-13-rpi --runtime distro --defer kubernetes --ssh-key $(KEY) -o node2.img
+	@echo
+	@echo "node2.img is a Raspberry Pi 4 that joins the control plane at 10.0.0.1 as soon as it reaches it."
+	@echo "  what is in it      $(IMGBAKE) plan pi4 node-2 --base debian-13-rpi --runtime distro --defer kubernetes"
+	@echo "  onto an SD card    with Raspberry Pi Imager (Use custom), or: sudo dd if=node2.img of=/dev/sdX bs=4M conv=fsync"
+	@echo "  its control plane  $(IMGBAKE) pi4 node-1 --base debian-13-rpi --runtime distro --defer kubernetes -o node1.img"
+	@echo "  the key to it      $(basename $(KEY))"
 
 build:
 	tests/packages/rust
