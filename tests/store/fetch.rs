@@ -342,3 +342,19 @@ fn a_text_is_what_its_publisher_says_now() {
     assert_eq!(store.text(&server.url("stable-1.36.txt"), &Silent).unwrap(), "v1.36.0");
     assert_eq!(store.text(&server.url("stable-1.36.txt"), &Silent).unwrap(), "v1.36.1");
 }
+
+#[test]
+fn the_proxy_that_is_given_is_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let data = noise(1000);
+    let served = data.clone();
+    let proxy = Server::start(move |request| {
+        // A tunnel first, then the file through it, once it has been asked for.
+        let tunnel = Act::Send(b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec());
+        [vec![tunnel, Act::Wait(Duration::from_millis(100))], file(request, &served)].concat()
+    });
+    let mut options = options(cache.path());
+    options.proxy = Some(ureq::Proxy::new(&format!("http://{}", proxy.address())).unwrap());
+    assert_eq!(get(&Store::open(options).unwrap(), &pinned("http://example.invalid/a", &data)), data);
+    assert_eq!(proxy.seen()[0].path, "example.invalid:80");
+}
