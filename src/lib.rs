@@ -28,3 +28,9 @@ pub use plan::{
     Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
 };
 pub use progress::{Progress, Silent};
+pub use spec::{
+    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
+    ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
+    NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
+    TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
+};
