@@ -4,6 +4,8 @@
 mod disks;
 #[path = "oracle/ext4.rs"]
 mod ext4;
+#[path = "oracle/plan.rs"]
+mod plan;
 #[path = "oracle/spec.rs"]
 mod spec;
 #[path = "oracle/store.rs"]
