@@ -16,6 +16,7 @@
 
 mod artifact;
 mod disk;
+mod fat;
 mod partition;
 mod plan;
 mod progress;
@@ -25,6 +26,7 @@ pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
     create_gpt, create_mbr,

@@ -11,6 +11,8 @@ use crate::disk::{Disk, DiskMut};
 
 /// Type byte of a protective entry: "all of this belongs to a GPT".
 const PROTECTIVE: u8 = 0xee;
+/// The protective entry's last cylinder, head and sector, whatever the size (UEFI 2.10, table 5-4).
+const PROTECTIVE_END: CHS = CHS { cylinder: 1023, head: 255, sector: 63 };
 /// Logical partitions that are followed; Linux stops at 255 partitions as well.
 const MOST_LOGICAL: u32 = 250;
 /// The geometry that everybody assumes since disks have none.
@@ -139,7 +141,7 @@ pub(super) fn grow_protective(disk: &mut dyn DiskMut, grown: &Partition, old_las
         }
         if entry.sys == PROTECTIVE && (used == 1 || start + u64::from(entry.sectors) > old_last) {
             entry.sectors = u32::try_from(new_last.saturating_sub(start) + 1).unwrap_or(u32::MAX);
-            entry.last_chs = chs(u32::try_from(new_last).unwrap_or(u32::MAX));
+            entry.last_chs = PROTECTIVE_END;
         }
     }
     write(disk, &mbr)
@@ -173,7 +175,7 @@ pub(super) fn create_protective(disk: &mut dyn DiskMut) -> Result<(), PartitionE
         boot: mbrman::BOOT_INACTIVE,
         first_chs: chs(1),
         sys: PROTECTIVE,
-        last_chs: chs(last),
+        last_chs: PROTECTIVE_END,
         starting_lba: 1,
         sectors: last,
     };

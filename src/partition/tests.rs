@@ -218,7 +218,7 @@ fn no_byte_of_the_table_makes_the_reader_panic() {
         good.read_at(0, &mut start).unwrap();
         let mut seen = 0;
         for at in 0..start.len() {
-            for value in [0, 1, 0x7f, 0x80, 0xff] {
+            for value in [0, 0x7f, 0xff] {
                 let mut disk = Overlay::new(Arc::new(ZeroDisk::new(64 * MIB)), 64 * MIB);
                 disk.write_at(0, &start).unwrap();
                 poke(&mut disk, at as u64, &[value]);

@@ -1,5 +1,7 @@
 //! Partition tables, FAT, images and sinks, judged by sfdisk, sgdisk, fsck.fat, mtools, xz and cmp.
 
+#[path = "disks_fat.rs"]
+mod fat;
 #[path = "disks_partition.rs"]
 mod partition;
 
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{Disk, FileDisk, HostFile, Overlay, ZeroDisk};
+use imgbake::{Disk, FileDisk, HostFile, Overlay, Source, ZeroDisk};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -50,11 +52,11 @@ fn over(path: &Path, size: u64) -> Overlay {
 fn save(disk: &dyn Disk, path: &Path) {
     let file = File::create(path).unwrap();
     file.set_len(disk.size()).unwrap();
-    for at in (0..disk.size()).step_by(65536) {
-        let mut bytes = vec![0; usize::try_from((disk.size() - at).min(65536)).unwrap()];
-        disk.read_at(at, &mut bytes).unwrap();
-        if bytes.iter().any(|byte| *byte != 0) {
-            file.write_all_at(&bytes, at).unwrap();
+    for piece in disk.pieces(0..disk.size()).unwrap() {
+        for at in (0..piece.len).step_by(65536).filter(|_| !matches!(piece.source, Source::Zero)) {
+            let mut bytes = vec![0; usize::try_from((piece.len - at).min(65536)).unwrap()];
+            disk.read_at(piece.offset + at, &mut bytes).unwrap();
+            file.write_all_at(&bytes, piece.offset + at).unwrap();
         }
     }
 }
