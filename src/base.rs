@@ -11,16 +11,31 @@
 //! The same packages give the same bytes as far as Debian's own scripts allow: times are cut at the date of the
 //! mirror's newest release file and identifiers are fixed.
 
+#[cfg(target_os = "linux")]
 mod assembly;
+#[cfg(target_os = "linux")]
 mod bootstrap;
+#[cfg(target_os = "linux")]
+mod building;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only a build uses all of it"))]
 mod error;
+#[cfg(target_os = "linux")]
+mod filling;
+#[cfg(target_os = "linux")]
 mod grub;
+#[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
 mod mirror;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only a build uses all of it"))]
 mod recipe;
+#[cfg(target_os = "linux")]
 mod release;
+#[cfg(target_os = "linux")]
 mod transcript;
+#[cfg(target_os = "linux")]
 mod tree;
+#[cfg(target_os = "linux")]
 mod workplace;
 
 use std::path::{Path, PathBuf};
@@ -29,9 +44,6 @@ pub use error::{BaseError, ProgramError};
 pub use recipe::Recipe;
 
 use crate::progress::Progress;
-use bootstrap::Bootstrap;
-use mirror::Mirror;
-use workplace::Workplace;
 
 /// How a base is built; only the folder must be given.
 #[derive(Debug, Clone)]
@@ -56,9 +68,6 @@ impl BuildOptions {
     }
 }
 
-/// Where Debian's package puts the keys of its archive.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
 /// The names of the bases that [`build`] can make.
 #[must_use]
 pub fn names() -> Vec<String> {
@@ -68,57 +77,37 @@ pub fn names() -> Vec<String> {
 /// Builds `recipe` into the raw disk image `out`; what the programs said is in `out` with the ending `.log`.
 ///
 /// # Errors
-/// [`BaseError`]: something is missing on this host, the mirror cannot be used, or a program failed. `out` is then as it was.
+/// [`BaseError`]: something is missing on this host, the mirror cannot be used, or a program failed. `out` is then as
+/// it was.
 pub fn build(recipe: &Recipe, options: &BuildOptions, out: &Path, progress: &dyn Progress) -> Result<(), BaseError> {
-    if !cfg!(target_os = "linux") {
-        return Err(BaseError::Unsupported);
+    #[cfg(target_os = "linux")]
+    return building::build(recipe, options, out, progress);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (recipe, options, out, progress);
+        Err(BaseError::Unsupported)
     }
-    let host = host::check(recipe.architecture(), progress)?;
-    let keyring = options.keyring.as_deref().unwrap_or(Path::new(KEYRING));
-    if !keyring.is_file() {
-        return Err(BaseError::MissingKeyring { path: keyring.to_owned() });
-    }
-    let suite = options.suite.as_deref().unwrap_or(recipe.suite());
-    let mut mirror = mirror(options)?;
-    let workplace = Workplace::open(&options.work_dir, host.mode, progress)?;
-    let epoch = release::date(&mut mirror, suite, workplace.folder(), progress)?;
-    let tar = workplace.folder().join("root.tar");
-    let bootstrap = Bootstrap {
-        recipe,
-        host,
-        mirror: &mirror,
-        suite,
-        epoch,
-        keyring,
-        scratch: workplace.scratch(),
-        packages: &workplace.packages(suite, recipe.architecture())?,
-        tar: &tar,
-        log: &out.with_extension("log"),
-    };
-    bootstrap.run(progress)?;
-    let members = tree::read(&tar)?;
-    let disk = assembly::assemble(recipe, members, epoch, workplace.folder(), progress)?;
-    assembly::write(&disk, out, progress)?;
-    workplace.close(progress)
 }
 
-/// The mirror that was asked for, or the host's own.
-fn mirror(options: &BuildOptions) -> Result<Mirror, BaseError> {
-    let mut mirror = match &options.mirror {
-        Some(archive) => Mirror::at(archive),
-        None => host_mirror().ok_or(BaseError::NoMirror)?,
-    };
-    if let Some(security) = &options.security_mirror {
-        mirror.security = Some(security.trim_end_matches('/').to_owned());
+/// The second half of [`build`]: makes the raw disk image `out` of a root tree in a tar (pax format, as mmdebstrap writes
+/// it, settled as `bases/mmdebstrap/customize.sh` does). No time on the image is later than `epoch` (seconds since
+/// 1970); `folder` holds the empty file system until the image is written.
+///
+/// # Errors
+/// [`BaseError::Tree`] for a tar that cannot be used, [`BaseError::Program`], [`BaseError::Assembly`], [`BaseError::Io`].
+pub fn assemble(
+    recipe: &Recipe,
+    tar: &Path,
+    epoch: u64,
+    folder: &Path,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<(), BaseError> {
+    #[cfg(target_os = "linux")]
+    return building::assemble(recipe, tar, epoch, folder, out, progress);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (recipe, tar, epoch, folder, out, progress);
+        Err(BaseError::Unsupported)
     }
-    Ok(mirror)
-}
-
-fn host_mirror() -> Option<Mirror> {
-    let sources: Vec<_> = mirror::source_files(Path::new("/etc/apt"))
-        .into_iter()
-        .filter_map(|file| Some(mirror::parse(&file, &std::fs::read_to_string(&file).ok()?)))
-        .flatten()
-        .collect();
-    Mirror::among(&sources)
 }

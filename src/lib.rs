@@ -15,7 +15,9 @@
 //! hand those in. `tests/rooms.rs` holds the table of which module may import which.
 
 mod artifact;
+mod base;
 mod disk;
+mod ext4;
 mod fat;
 mod partition;
 mod plan;
@@ -23,9 +25,13 @@ mod progress;
 mod spec;
 
 pub use artifact::{Artifact, Checksum, Digest};
+pub use base::{
+    BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
+};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,

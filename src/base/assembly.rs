@@ -14,7 +14,7 @@ use super::grub;
 use super::host::{command, output_of};
 use super::recipe::{Platform, Recipe, id};
 use super::tree::{Kind, Member};
-use crate::disk::{DiskMut, FileRange, HostFile, Overlay, Window, ZeroDisk};
+use crate::disk::{Disk, DiskMut, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk};
 use crate::fat::{self, FatKind, FormatOptions};
 use crate::partition::{Guid, NewGptPartition, NewMbrPartition, create_gpt, create_mbr};
 use crate::progress::Progress;
@@ -78,8 +78,8 @@ pub(super) fn assemble(
     disk.map(layout.root.start, empty).map_err(BaseError::assembly("place the root file system"))?;
     let mut window = Window::new(&mut disk, layout.root.clone()).map_err(BaseError::assembly("find the root"))?;
     filling::fill_root(&mut window, &on_root, epoch)?;
-    if let (Some(bios), Some((boot, core))) = (layout.bios, boot_images) {
-        grub::embed(&mut disk, bios, &boot, &core).map_err(BaseError::assembly("install grub"))?;
+    if let (Some(bios), Some(grub)) = (layout.bios, boot_images) {
+        grub::embed(&mut disk, bios, &grub.boot, &grub.core).map_err(BaseError::assembly("install grub"))?;
     }
     progress.end();
     Ok(disk)
@@ -99,8 +99,14 @@ fn root_size(members: &[Member]) -> u64 {
     (contents + contents / 7 + JOURNAL_MIB * MIB + SPARE).next_multiple_of(GRAIN)
 }
 
+/// What the BIOS starts.
+struct BootImages {
+    boot: Vec<u8>,
+    core: Vec<u8>,
+}
+
 /// grub's boot.img and core.img from the tree, where the platform has a BIOS.
-fn boot_images(platform: Platform, members: &[Member]) -> Result<Option<(Vec<u8>, Vec<u8>)>, BaseError> {
+fn boot_images(platform: Platform, members: &[Member]) -> Result<Option<BootImages>, BaseError> {
     if platform != Platform::CloudAmd64 {
         return Ok(None);
     }
@@ -112,15 +118,14 @@ fn boot_images(platform: Platform, members: &[Member]) -> Result<Option<(Vec<u8>
         });
         filling::contents(range.ok_or_else(|| BaseError::Tree(format!("`{path}` is missing")))?)
     };
-    Ok(Some((image("boot.img")?, image("core.img")?)))
+    Ok(Some(BootImages { boot: image("boot.img")?, core: image("core.img")? }))
 }
 
 fn make_table(disk: &mut Overlay, platform: Platform, layout: &Layout) -> Result<(), BaseError> {
     let failed = || BaseError::assembly("make the partition table");
     let root_type = match platform {
         Platform::RaspberryPi => {
-            let fat =
-                NewMbrPartition { number: 1, range: layout.fat.clone(), kind: TYPE_FAT32_LBA, bootable: true };
+            let fat = NewMbrPartition { number: 1, range: layout.fat.clone(), kind: TYPE_FAT32_LBA, bootable: true };
             let root = NewMbrPartition { number: 2, range: layout.root.clone(), kind: TYPE_LINUX, bootable: false };
             return create_mbr(disk, id::MBR_DISK, &[fat, root]).map(drop).map_err(failed());
         }
@@ -158,8 +163,7 @@ fn make_fat(
         Platform::CloudAmd64 | Platform::CloudArm64 => (id::ESP_LABEL, FatKind::Fat16),
     };
     let options = FormatOptions { label: label.to_owned(), volume_id: id::FAT_VOLUME, kind, time: epoch };
-    let mut window =
-        Window::new(disk, layout.fat.clone()).map_err(BaseError::assembly("find the boot partition"))?;
+    let mut window = Window::new(disk, layout.fat.clone()).map_err(BaseError::assembly("find the boot partition"))?;
     fat::format(&mut window, &options).map_err(BaseError::assembly("make the boot partition"))?;
     filling::fill_fat(&mut window, members, epoch)
 }
@@ -202,4 +206,42 @@ fn knows_orphan_file() -> bool {
     let number = said.split_whitespace().nth(1).unwrap_or_default();
     let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
     (parts.next(), parts.next()) >= (Some(1), Some(47))
+}
+
+/// Writes `disk` to `out` as a raw sparse image: under another name first, so that `out` is whole or not there.
+pub(super) fn write(disk: &Overlay, out: &Path, progress: &dyn Progress) -> Result<(), BaseError> {
+    let failed = || BaseError::io("write", out);
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".base-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(BaseError::io("write in", folder))?;
+    file.as_file().set_len(disk.size()).map_err(failed())?;
+    progress.begin("writing the image", Some(disk.size()));
+    for piece in disk.pieces(0..disk.size()).map_err(BaseError::assembly("read the disk"))? {
+        if !matches!(piece.source, Source::Zero) {
+            copy(disk, &piece, file.as_file()).map_err(failed())?;
+        }
+        progress.advance(piece.len);
+    }
+    progress.end();
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(out).map(drop).map_err(|error| failed()(error.error))
+}
+
+fn copy(disk: &Overlay, piece: &Piece, mut file: &std::fs::File) -> std::io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    file.seek(SeekFrom::Start(piece.offset))?;
+    let mut buffer = vec![0; 1024 * 1024];
+    let mut at = piece.offset;
+    let end = piece.offset.saturating_add(piece.len);
+    while at < end {
+        let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..step).unwrap_or_default();
+        disk.read_at(at, part).map_err(std::io::Error::other)?;
+        file.write_all(part)?;
+        at += step as u64;
+    }
+    Ok(())
 }

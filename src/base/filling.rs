@@ -9,13 +9,18 @@ use crate::fat;
 /// The largest file that is read into memory: on the boot partition a kernel or its initramfs.
 const MOST_BYTES: u64 = 512 * 1024 * 1024;
 
+/// apt's index of packages in memory's own layout, made again whenever apt runs: megabytes that differ each time.
+const CACHES: &[&str] = &["var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin"];
+
 /// Parts the members below `mount` (paths then relative to it) from the rest, which keeps the empty folder itself.
 pub(super) fn split(members: Vec<Member>, mount: &str) -> (Vec<Member>, Vec<Member>) {
     let below = format!("{mount}/");
-    let (mut inside, outside): (Vec<_>, Vec<_>) =
-        members.into_iter().partition(|member| member.path.starts_with(&below));
+    let (mut inside, outside): (Vec<_>, Vec<_>) = members
+        .into_iter()
+        .filter(|member| !CACHES.contains(&member.path.as_str()))
+        .partition(|member| member.path.starts_with(&below));
     for member in &mut inside {
-        member.path = member.path.trim_start_matches(&below).to_owned();
+        member.path = member.path.split_off(below.len());
     }
     (inside, outside)
 }
@@ -37,7 +42,10 @@ pub(super) fn fill_fat(disk: &mut dyn DiskMut, members: &[Member], epoch: u64) -
             Kind::Directory => editor.create_dir(&member.path),
             Kind::File(range) => editor.write(&member.path, &contents(range)?),
             other => {
-                return Err(BaseError::Tree(format!("`{}` has no place on the boot partition ({other:?})", member.path)));
+                return Err(BaseError::Tree(format!(
+                    "`{}` has no place on the boot partition ({other:?})",
+                    member.path
+                )));
             }
         }
         .map_err(failed())?;

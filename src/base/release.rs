@@ -22,12 +22,7 @@ const DATE: &[BorrowedFormatItem<'_>] = format_description!(
 
 /// Seconds since 1970 of the newest of the suite's release files. A security archive that is not where mirrors
 /// usually have it is taken out of `mirror`.
-pub(super) fn date(
-    mirror: &mut Mirror,
-    suite: &str,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<u64, BaseError> {
+pub(super) fn date(mirror: &mut Mirror, suite: &str, folder: &Path, progress: &dyn Progress) -> Result<u64, BaseError> {
     let fetch = |archive: &str, suite: &str| {
         fetch(archive, suite, folder).map_err(|source| BaseError::NoSuite {
             suite: suite.to_owned(),

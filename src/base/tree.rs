@@ -101,7 +101,8 @@ fn member(entry: &tar::Entry<'_, File>, mut records: Records, tar: &Arc<HostFile
     let uid = number("uid", header.uid())?;
     let gid = number("gid", header.gid())?;
     let mtime = number("mtime", header.mtime())?;
-    let narrow = |id: u64| u32::try_from(id).map_err(|_| BaseError::Tree(format!("the owner of `{path}` is too large")));
+    let narrow =
+        |id: u64| u32::try_from(id).map_err(|_| BaseError::Tree(format!("the owner of `{path}` is too large")));
     let (uid, gid) = (narrow(uid)?, narrow(gid)?);
     let mode = header.mode().map_err(damaged)? & 0o7777;
     let kind = kind(entry, &path, &mut records, tar)?;

@@ -65,12 +65,11 @@ impl Workplace {
     }
 
     /// Removes all but the packages.
-    pub(super) fn close(self, progress: &dyn Progress) -> Result<(), BaseError> {
+    pub(super) fn close(self, progress: &dyn Progress) {
         if let Err(error) = remove_leftovers(&self.root, self.mode) {
             // The image is there; the next build tries again.
             progress.note(&format!("{error}: it is left for the next build to remove"));
         }
-        Ok(())
     }
 }
 
@@ -150,7 +149,7 @@ mod tests {
         assert_eq!(fs::read_dir(next.folder()).unwrap().count(), 1, "only the folder for the tree");
         let packages = next.packages("trixie", "arm64").unwrap();
         fs::write(packages.join("a.deb"), "kept").unwrap();
-        next.close(&Silent).unwrap();
+        next.close(&Silent);
         assert!(!root.path().join("building").exists());
         assert!(packages.join("a.deb").exists());
     }
