@@ -19,9 +19,11 @@ mod base;
 mod disk;
 mod ext4;
 mod fat;
+mod image;
 mod partition;
 mod plan;
 mod progress;
+mod sink;
 mod spec;
 
 pub use artifact::{Artifact, Checksum, Digest};
@@ -33,8 +35,10 @@ pub use disk::{
 };
 pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
+pub use image::{Format, ImageError, unpack as unpack_image, write as write_image};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
     create_gpt, create_mbr,
 };
 pub use progress::{Progress, Silent};
+pub use sink::{Sink, SinkError};

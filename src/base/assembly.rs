@@ -14,7 +14,7 @@ use super::grub;
 use super::host::{command, output_of};
 use super::recipe::{Platform, Recipe, id};
 use super::tree::{Kind, Member};
-use crate::disk::{Disk, DiskMut, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk};
+use crate::disk::{DiskMut, FileRange, HostFile, Overlay, Window, ZeroDisk};
 use crate::fat::{self, FatKind, FormatOptions};
 use crate::partition::{Guid, NewGptPartition, NewMbrPartition, create_gpt, create_mbr};
 use crate::progress::Progress;
@@ -206,42 +206,4 @@ fn knows_orphan_file() -> bool {
     let number = said.split_whitespace().nth(1).unwrap_or_default();
     let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
     (parts.next(), parts.next()) >= (Some(1), Some(47))
-}
-
-/// Writes `disk` to `out` as a raw sparse image: under another name first, so that `out` is whole or not there.
-pub(super) fn write(disk: &Overlay, out: &Path, progress: &dyn Progress) -> Result<(), BaseError> {
-    let failed = || BaseError::io("write", out);
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".base-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(BaseError::io("write in", folder))?;
-    file.as_file().set_len(disk.size()).map_err(failed())?;
-    progress.begin("writing the image", Some(disk.size()));
-    for piece in disk.pieces(0..disk.size()).map_err(BaseError::assembly("read the disk"))? {
-        if !matches!(piece.source, Source::Zero) {
-            copy(disk, &piece, file.as_file()).map_err(failed())?;
-        }
-        progress.advance(piece.len);
-    }
-    progress.end();
-    file.as_file().sync_all().map_err(failed())?;
-    file.persist(out).map(drop).map_err(|error| failed()(error.error))
-}
-
-fn copy(disk: &Overlay, piece: &Piece, mut file: &std::fs::File) -> std::io::Result<()> {
-    use std::io::{Seek, SeekFrom, Write};
-    file.seek(SeekFrom::Start(piece.offset))?;
-    let mut buffer = vec![0; 1024 * 1024];
-    let mut at = piece.offset;
-    let end = piece.offset.saturating_add(piece.len);
-    while at < end {
-        let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-        let part = buffer.get_mut(..step).unwrap_or_default();
-        disk.read_at(at, part).map_err(std::io::Error::other)?;
-        file.write_all(part)?;
-        at += step as u64;
-    }
-    Ok(())
 }

@@ -7,7 +7,9 @@ use super::error::BaseError;
 use super::mirror::{self, Mirror};
 use super::workplace::Workplace;
 use super::{BuildOptions, Recipe, assembly, host, release, tree};
+use crate::image;
 use crate::progress::Progress;
+use crate::sink::Sink;
 
 /// Where Debian's package puts the keys of its archive.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -58,7 +60,9 @@ pub(super) fn assemble(
 ) -> Result<(), BaseError> {
     let members = tree::read(tar)?;
     let disk = assembly::assemble(recipe, members, epoch, folder, progress)?;
-    assembly::write(&disk, out, progress)
+    let mut sink = Sink::file(out).map_err(BaseError::assembly("create the image"))?;
+    image::write(&disk, &mut sink, progress).map_err(BaseError::assembly("write the image"))?;
+    sink.commit().map_err(BaseError::assembly("complete the image"))
 }
 
 /// The mirror that was asked for, or the host's own.
