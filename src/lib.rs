@@ -15,13 +15,39 @@
 //! hand those in. `tests/rooms.rs` holds the table of which module may import which.
 
 mod artifact;
+mod bake;
+mod base;
 mod disk;
+mod ext4;
+mod fat;
+mod image;
+mod partition;
 mod plan;
 mod progress;
+mod sink;
 mod spec;
+mod store;
 
 pub use artifact::{Artifact, Checksum, Digest};
+pub use bake::{BakeError, BakeRequest, Summary, bake, build_base, plan_node};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use partition::{
+    Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
+    create_gpt, create_mbr,
+};
+pub use plan::{
+    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
+};
 pub use progress::{Progress, Silent};
+pub use spec::{
+    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
+    ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
+    NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
+    TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
+};
+pub use store::{
+    Archive, Cause, Member, MemberKind, Mirror, Missing, Origin as DigestOrigin, Patience, Pins, Store, StoreError,
+    StoreOptions,
+};

@@ -1,0 +1,6 @@
+//! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
+
+#[path = "ext4_image.rs"]
+mod image;
+#[path = "ext4_small.rs"]
+mod small;
