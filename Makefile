@@ -42,8 +42,10 @@ test: tools
 boot-test: tools build
 	IMGBAKE=$(IMGBAKE) tests/boot/run x86-bios x86-uefi pi4
 
-bench: tools
-	$(CARGO) bench
+bench:
+	tests/packages/install build base bench
+	tests/packages/rust
+	$(CARGO) bench --bench bake
 
 ci:
 	.ci/run

@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["spec", "artifact"]),
     // Bytes.
     ("disk", &[]),
-    ("image", &["disk", "sink"]),
+    ("image", &["disk", "progress", "sink"]),
     ("partition", &["disk"]),
     ("fat", &["disk"]),
     ("ext4", &["disk"]),

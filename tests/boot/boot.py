@@ -8,6 +8,7 @@ passed. The image itself is not changed. The serial console is kept in a file wh
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,31 +98,36 @@ def judge(wanted, evidence, fsck):
     return verdicts
 
 
-def main():
-    wanted = arguments()
-    folder = tempfile.mkdtemp(prefix="imgbake-boot-")
-    log = wanted.log or os.path.join(folder, "serial.log")
+def report(wanted, folder, log):
+    """Boots, prints what came of it, and returns whether all of it is good."""
     print(f"boot: {os.path.basename(wanted.image)} on {wanted.machine}", flush=True)
-    verdicts = []
     try:
         evidence, fsck = boot(wanted, folder, log)
         verdicts = judge(wanted, evidence, fsck)
-        for name in ["kernel", "firmware", "start-up"]:
+        for name in ["kernel", "start-up"]:
             print(f"           {name}: {evidence[name].splitlines()[0]}")
     except (Stopped, RuntimeError, subprocess.TimeoutExpired, checks.Failed) as failed:
-        verdicts.append((False, "boots and answers", str(failed)))
+        verdicts = [(False, "boots and answers", str(failed))]
     for passed, name, words in verdicts:
         print(f"  {'ok  ' if passed else 'FAIL'}  {name:42} {words}")
-    good = all(passed for passed, _, _ in verdicts)
-    if good:
-        shutil.rmtree(folder)
-    else:
-        kept = wanted.log or shutil.copy(log, f"{tempfile.gettempdir()}/imgbake-boot-{wanted.machine}.log")
-        shutil.rmtree(folder)
-        print(f"boot: failed; the serial console is in {kept}, its end:")
-        with open(kept, encoding="utf-8", errors="replace") as file:
-            print("".join(file.readlines()[-25:]))
-    return 0 if good else 1
+    return all(passed for passed, _, _ in verdicts)
+
+
+def main():
+    wanted = arguments()
+    # Being told to stop ends the machine, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Not /tmp: it may be in memory, and disks are large.
+    place = os.environ.get("TMPDIR", "/var/tmp")
+    with tempfile.TemporaryDirectory(prefix="imgbake-boot-", dir=place) as folder:
+        log = wanted.log or os.path.join(folder, "serial.log")
+        if report(wanted, folder, log):
+            return 0
+        kept = wanted.log or shutil.copy(log, os.path.join(place, f"imgbake-boot-{wanted.machine}.log"))
+    print(f"boot: failed; the serial console is in {kept}, its end:")
+    with open(kept, encoding="utf-8", errors="replace") as file:
+        print("".join(file.readlines()[-25:]))
+    return 1
 
 
 if __name__ == "__main__":
