@@ -1,14 +1,40 @@
 //! Every change an image gets, as data.
 //!
 //! A [`Plan`] is sorted, holds one edit per path and leaves no choice open. An edit that depends on the
-//! image's own text is a named pure transform. Planning a [`NodeSpec`](crate::spec::NodeSpec) cannot fail.
+//! image's own text is a named pure transform. Planning a [`NodeSpec`] cannot fail. What is written as a file of
+//! its own (units, scripts, configuration that never varies) lies in `plan/guest/`.
+
+mod account;
+mod apt;
+mod boot;
+mod cloud_init;
+mod draft;
+mod first_boot;
+mod gateway;
+mod identity;
+mod kubeadm;
+mod kubernetes;
+mod listing;
+mod network;
+mod runtime;
+#[cfg(test)]
+mod tests;
+mod transform;
+mod users;
+mod yaml;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::artifact::Artifact;
-use crate::spec::Secret;
+use crate::spec::{NodeSpec, Secret};
+
+pub use account::{Account, AccountFile};
+pub use boot::cmdline_paths;
+pub use transform::Transform;
+
+use draft::Draft;
 
 /// An absolute path inside an image, `/`-separated, without `.` and `..`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,11 +57,13 @@ impl From<&str> for GuestPath {
     }
 }
 
-/// Everything that is done to a base image.
+/// Everything that is done to a base image. `Display` lists it, a line per edit; `{:#}` adds the texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// Changes on the FAT boot partition; paths from its root.
     pub boot: BTreeMap<GuestPath, BootEdit>,
+    /// The account added to the image's own user databases, before any edit: [`Owner::User`] may name it.
+    pub account: Account,
     /// Changes in the root file system.
     pub root: BTreeMap<GuestPath, RootEdit>,
     /// Modification time of everything written, Unix seconds.
@@ -52,7 +80,8 @@ pub enum BootEdit {
     Write(String),
     /// Remove a file if it is there.
     Remove,
-    /// Pass each existing text through a transform. The path is the file's usual place.
+    /// Pass each existing text through a transform. The path is the file's usual place: for `/cmdline.txt` the files
+    /// that are really used are those that [`cmdline_paths`] reads off `config.txt`.
     Transform(Transform),
 }
 
@@ -75,7 +104,7 @@ pub enum RootEdit {
     Remove,
     /// Empty a directory, if it is there.
     Empty,
-    /// Put an archive's members below this directory.
+    /// Put an archive's members below this directory, with their modes and owned by root.
     Unpack {
         /// A `.tar.gz` or `.tgz`.
         archive: Artifact,
@@ -84,7 +113,8 @@ pub enum RootEdit {
         /// Only these members (after `from`), all if empty.
         only: Vec<String>,
     },
-    /// Pass the file's text through transforms, in order; a missing file counts as empty only where the transform says so.
+    /// Pass the file's text through transforms, in order. The file keeps its owner and mode; where it is missing,
+    /// [`Transform::makes_file`] tells whether an empty text (then 0644 root:root) or nothing is passed.
     Transform(Vec<Transform>),
 }
 
@@ -101,20 +131,44 @@ pub enum Body {
 }
 
 /// Owner and mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Attributes {
     /// Permission bits, as chmod takes them.
     pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
+    /// Who owns it.
+    pub owner: Owner,
 }
 
-/// A pure change of a text that the image brings along.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Who owns a file: user and group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Transform {
-    /// Append kernel arguments to the one line of `cmdline.txt`, those that are not there yet.
-    AddKernelArguments(Vec<String>),
+pub enum Owner {
+    /// root:root.
+    Root,
+    /// A user of the image and its login group, looked up in the image's own `/etc/passwd` after [`Plan::account`] was
+    /// added ([`AccountFile::ids`]); root:root where there is none of that name.
+    User(String),
+}
+
+/// Decides everything that makes a base image this node's.
+#[must_use]
+pub fn plan(spec: &NodeSpec) -> Plan {
+    let mut draft = Draft::default();
+    identity::plan(spec, &mut draft);
+    boot::plan(spec, &mut draft);
+    users::plan(spec, &mut draft);
+    network::plan(spec, &mut draft);
+    gateway::plan(spec, &mut draft);
+    cloud_init::plan(spec, &mut draft);
+    kubernetes::plan(spec, &mut draft);
+    runtime::plan(spec, &mut draft);
+    apt::plan(&mut draft);
+    first_boot::plan(spec, &mut draft);
+    Plan {
+        boot: draft.boot,
+        account: users::account(spec),
+        root: draft.root,
+        timestamp: spec.timestamp,
+        notes: draft.notes,
+    }
 }

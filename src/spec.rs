@@ -2,13 +2,35 @@
 //!
 //! All of a user's mistakes die here, so that planning cannot fail.
 
+mod access;
+mod authority;
+mod catalogue;
+mod cluster;
+mod component;
+mod error;
+mod profile;
+mod request;
 mod secret;
+mod shelf;
+mod size;
+mod suggestion;
+mod user;
+mod version;
 
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::Artifact;
+
+pub use access::JoinRequest;
+pub use catalogue::{BaseSummary, bases};
+pub use cluster::ClusterError;
+pub use error::{KeyProblem, SpecError, YamlProblem};
+pub use profile::{ProfileSummary, profiles};
+pub use request::{Request, preview, resolve};
 pub use secret::Secret;
+pub use shelf::Origin;
 
 /// A node with every choice made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,8 +59,18 @@ pub struct NodeSpec {
     pub network: Network,
     /// Where containerd, runc and the CNI plugins come from.
     pub runtime: Runtime,
-    /// Kubernetes' programs are fetched by the node's first boot instead of being baked in.
+    /// Kubernetes' programs (kubeadm, kubelet, kubectl and crictl) are fetched by the node's first boot instead of being
+    /// baked in.
     pub defer_kubernetes: bool,
+    /// The programs that make it a Kubernetes node, for its architecture. Which of them are baked in follows from `runtime`
+    /// (`distro` uses none of containerd, runc and the CNI plugins named here) and `defer_kubernetes`.
+    pub components: Components,
+    /// The API that kubeadm's configuration is written in.
+    pub config_api: ConfigApi,
+    /// The sandbox image that this Kubernetes version expects, `registry/name:tag`.
+    pub pause_image: String,
+    /// The version of containerd's configuration file.
+    pub containerd_config: ContainerdConfig,
     /// Unix time in seconds that files written by the bake carry and that the node's clock never goes below.
     pub timestamp: i64,
     /// What the node's random seed and ids are derived from: the cluster's secret and the node's name. 32 bytes, hexadecimal.
@@ -63,6 +95,15 @@ pub enum Architecture {
     Amd64,
     /// AArch64.
     Arm64,
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
 }
 
 /// How a board or platform boots; one YAML file in `firmware/` each.
@@ -98,6 +139,45 @@ pub struct Base {
     pub source: BaseSource,
     /// Where cloud-init of this image looks for its seed.
     pub seed: SeedLocation,
+    /// Its architecture, where that is known without opening it.
+    pub architecture: Option<Architecture>,
+    /// Its operating system, where that is known without opening it.
+    pub system: Option<System>,
+    /// How it is packed, where that is known without opening it.
+    pub format: Option<BaseFormat>,
+}
+
+/// An operating system and its release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// Who makes it.
+    pub distribution: Distribution,
+    /// Its release: `24.04`, `13`, …
+    pub release: String,
+}
+
+/// The distributions that imgbake knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// Debian.
+    Debian,
+    /// Ubuntu.
+    Ubuntu,
+    /// Raspberry Pi OS.
+    RaspberryPiOs,
+}
+
+/// How a base image's file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseFormat {
+    /// The disk's bytes as they are.
+    Raw,
+    /// The disk's bytes in an `.xz`.
+    Xz,
+    /// QEMU's qcow2.
+    Qcow2,
 }
 
 /// Where a base image's bytes come from.
@@ -105,7 +185,7 @@ pub struct Base {
 #[serde(rename_all = "kebab-case")]
 pub enum BaseSource {
     /// A vendor's image.
-    Vendor(crate::artifact::Artifact),
+    Vendor(Artifact),
     /// Made from the Debian archive by `imgbake base build NAME`; the name of the recipe.
     Archive(String),
     /// A file of the user's.
@@ -227,6 +307,59 @@ pub enum Runtime {
     Upstream,
     /// The packages that the base image holds.
     Distro,
+}
+
+/// The programs of a Kubernetes node, for one architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Components {
+    /// The program.
+    pub kubeadm: Artifact,
+    /// The program.
+    pub kubelet: Artifact,
+    /// The program.
+    pub kubectl: Artifact,
+    /// A `.tar.gz` that holds just `crictl`.
+    pub crictl: Artifact,
+    /// A `.tar.gz` that holds `bin/containerd`, `bin/containerd-shim-runc-v2`, `bin/ctr`, … (statically linked).
+    pub containerd: Artifact,
+    /// The program.
+    pub runc: Artifact,
+    /// A `.tgz` that holds the plugins without a directory.
+    pub cni_plugins: Artifact,
+}
+
+/// The API version of kubeadm's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfigApi {
+    /// Kubernetes up to 1.21.
+    V1beta2,
+    /// Kubernetes 1.22 to 1.30.
+    V1beta3,
+    /// Kubernetes from 1.31: extra arguments are lists of name and value.
+    V1beta4,
+}
+
+impl ConfigApi {
+    /// As it stands in a document's `apiVersion`.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1beta2 => "kubeadm.k8s.io/v1beta2",
+            Self::V1beta3 => "kubeadm.k8s.io/v1beta3",
+            Self::V1beta4 => "kubeadm.k8s.io/v1beta4",
+        }
+    }
+}
+
+/// The version of containerd's configuration file, which decides the plugin tables' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerdConfig {
+    /// `version = 2`: containerd 1.6 and 1.7; 2.x converts it when it loads.
+    V2,
+    /// `version = 3`: containerd from 2.0.
+    V3,
 }
 
 /// A Kubernetes version.

@@ -1,0 +1,144 @@
+//! Why a bake failed: one of the rooms', or what only shows where they meet.
+
+use crate::disk::DiskError;
+use crate::ext4::Ext4Error;
+use crate::fat::FatError;
+use crate::image::ImageError;
+use crate::partition::PartitionError;
+use crate::sink::SinkError;
+use crate::spec::{Architecture, SpecError};
+use crate::store::StoreError;
+
+/// A bake that failed. Nothing is left under the output's final name.
+#[derive(Debug, thiserror::Error)]
+pub enum BakeError {
+    /// The request cannot be resolved.
+    #[error(transparent)]
+    Spec(SpecError),
+    /// A file cannot be had.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Sink(SinkError),
+    /// The image cannot be read or encoded.
+    #[error(transparent)]
+    Image(ImageError),
+    /// The disk cannot be read.
+    #[error("cannot read the base image")]
+    Disk(#[source] DiskError),
+    /// The partition table is not usable.
+    #[error("cannot use the partition table of the base image")]
+    Partition(#[source] PartitionError),
+    /// The boot partition cannot be edited.
+    #[error("cannot edit the boot partition")]
+    Boot(#[source] FatError),
+    /// The root file system cannot be edited.
+    #[error("cannot edit the root file system")]
+    Root(#[source] Ext4Error),
+    /// One edit of the root file system failed.
+    #[error("cannot edit `{path}` in the root file system")]
+    RootEdit {
+        /// Where.
+        path: String,
+        /// Why.
+        source: Ext4Error,
+    },
+    /// No partition holds an ext4 root file system.
+    #[error("the base image has no ext4 root file system on any of its {partitions} partitions")]
+    NoRoot {
+        /// How many partitions there are.
+        partitions: usize,
+    },
+    /// No boot partition as the profile's firmware wants it.
+    #[error("base image `{base}` has no FAT partition with `{file}`")]
+    NoBootPartition {
+        /// The base image.
+        base: String,
+        /// What the firmware reads.
+        file: &'static str,
+    },
+    /// Base and profile are for different machines.
+    #[error("base image `{base}` is for {found}, profile `{profile}` is for {wanted}")]
+    Architecture {
+        /// The base image.
+        base: String,
+        /// Its programs' architecture.
+        found: Architecture,
+        /// The profile.
+        profile: String,
+        /// Its architecture.
+        wanted: Architecture,
+    },
+    /// `--size` is too small.
+    #[error("an image of {size} bytes is too small: {needed} bytes are needed")]
+    TooSmall {
+        /// What was asked for.
+        size: u64,
+        /// What is needed, reserve included.
+        needed: u64,
+        /// The reserve.
+        reserve: u64,
+    },
+    /// A text that is to be changed is not what it should be.
+    #[error("cannot change `{path}`: {problem}")]
+    Text {
+        /// Where.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No such base image.
+    #[error("there is no recipe for a base image `{name}`")]
+    UnknownBase {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
+}
+
+impl BakeError {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Sink(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Partition(error) => error.hint(),
+            Self::Boot(error) => error.hint(),
+            Self::Root(error) | Self::RootEdit { source: error, .. } => error.hint(),
+            Self::Disk(_) => Some("the image seems to be cut short: get it again".to_owned()),
+            Self::NoRoot { .. } => Some(
+                "imgbake edits images whose root file system is ext4 on a partition of its own, as Ubuntu's, Debian's and \
+                 Raspberry Pi OS's are"
+                    .to_owned(),
+            ),
+            Self::NoBootPartition { .. } => {
+                Some("choose an image made for the board, or a profile that fits the image".to_owned())
+            }
+            Self::Architecture { .. } => {
+                Some("choose a base image or a profile that go together; without `--base` the profile's own is used".to_owned())
+            }
+            Self::TooSmall { needed, reserve, .. } => Some(format!(
+                "leave out `--size`, or give at least `--size {needed}` ({} MiB, of which {} MiB stay free for the first \
+                 boot)",
+                needed.div_ceil(1 << 20),
+                reserve >> 20
+            )),
+            Self::Text { .. } => Some("the base image differs from what imgbake knows: please report which one it is".to_owned()),
+            Self::UnknownBase { known, .. } => Some(format!("the recipes there are: {}", known.join(", "))),
+        }
+    }
+
+    /// Whether the reader of the output went away, which is no failure of the bake's.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Sink(error) | Self::Image(ImageError::Sink(error)) => matches!(error, SinkError::BrokenPipe { .. }),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The files a plan needs from the store, at hand as contents.
+
+use std::collections::BTreeMap;
+
+use super::error::BakeError;
+use crate::artifact::Artifact;
+use crate::disk::{Content, FileRange};
+use crate::plan::{Body, Plan, RootEdit};
+use crate::progress::Progress;
+use crate::store::{Archive, Member, Store};
+
+/// All artifacts of one plan, verified.
+pub(super) struct Goods {
+    files: BTreeMap<Artifact, FileRange>,
+    archives: BTreeMap<Artifact, Archive>,
+}
+
+impl Goods {
+    /// Gets everything `plan` names, all of it before the first byte is written.
+    pub(super) fn get(plan: &Plan, store: &Store, progress: &dyn Progress) -> Result<Self, BakeError> {
+        let (mut files, mut archives) = (Vec::new(), Vec::new());
+        for edit in plan.root.values() {
+            match edit {
+                RootEdit::Write { body: Body::Artifact(artifact), .. } => files.push(artifact.clone()),
+                RootEdit::Unpack { archive, .. } => archives.push(archive.clone()),
+                _ => {}
+            }
+        }
+        let all: Vec<Artifact> = files.iter().chain(&archives).cloned().collect();
+        store.get_all(&all, progress).map_err(BakeError::Store)?;
+        let mut goods = Self { files: BTreeMap::new(), archives: BTreeMap::new() };
+        for artifact in files {
+            let file = store.get(&artifact, progress).map_err(BakeError::Store)?;
+            goods.files.insert(artifact, FileRange::whole(file));
+        }
+        for artifact in archives {
+            let archive = store.archive(&artifact, progress).map_err(BakeError::Store)?;
+            goods.archives.insert(artifact, archive);
+        }
+        Ok(goods)
+    }
+
+    /// An artifact's own bytes.
+    pub(super) fn content(&self, artifact: &Artifact) -> Content {
+        // `get` got all that the plan names; an artifact it does not name has no bytes.
+        self.files.get(artifact).map_or_else(|| Content::Bytes(Vec::new()), |range| Content::File(range.clone()))
+    }
+
+    /// An archive's members below `from`, only those named in `only` unless that is empty, each with its path seen
+    /// from there; in the archive's order.
+    pub(super) fn unpacked<'goods>(
+        &'goods self,
+        archive: &Artifact,
+        from: &'goods str,
+        only: &'goods [String],
+    ) -> impl Iterator<Item = (&'goods str, &'goods Member)> {
+        let members = self.archives.get(archive).into_iter().flat_map(Archive::members);
+        members.filter_map(move |member| {
+            let path = below(&member.path, from)?;
+            let wanted = only.is_empty() || only.iter().any(|name| name == path);
+            wanted.then_some((path, member))
+        })
+    }
+
+    /// How many bytes of blocks the plan's files take in a file system with blocks of `block_size` bytes.
+    pub(super) fn bytes(&self, plan: &Plan, block_size: u64) -> u64 {
+        let on_disk = |len: u64| len.next_multiple_of(block_size.max(1));
+        plan.root
+            .values()
+            .map(|edit| match edit {
+                RootEdit::Write { body: Body::Artifact(artifact), .. } => on_disk(self.content(artifact).len()),
+                RootEdit::Unpack { archive, from, only } => {
+                    let members = self.unpacked(archive, from, only);
+                    members.map(|(_, member)| on_disk(member.range.len().max(1))).sum()
+                }
+                // Texts and links are short: a block each, for the longest of them two.
+                _ => 2 * block_size,
+            })
+            .sum()
+    }
+}
+
+/// `path` relative to the directory `from`; nothing for what lies elsewhere and for `from` itself.
+fn below<'path>(path: &'path str, from: &str) -> Option<&'path str> {
+    let from = from.trim_matches('/');
+    let rest = if from.is_empty() { path } else { path.strip_prefix(from)?.strip_prefix('/')? };
+    (!rest.is_empty()).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn members_are_seen_from_the_directory_asked_for() {
+        assert_eq!(below("bin/containerd", "bin"), Some("containerd"));
+        assert_eq!(below("bin/containerd", "/bin/"), Some("containerd"));
+        assert_eq!(below("binary", "bin"), None);
+        assert_eq!(below("bin", "bin"), None);
+        assert_eq!(below("bridge", ""), Some("bridge"));
+    }
+}

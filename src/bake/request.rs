@@ -1,0 +1,61 @@
+//! What one bake is asked for, and the parts it is turned into.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::error::BakeError;
+use crate::base;
+use crate::disk::{Disk, FileDisk, HostFile};
+use crate::image;
+use crate::progress::Progress;
+use crate::spec::{self, BaseSource, NodeSpec};
+use crate::store::{Store, StoreOptions};
+
+/// Everything one bake is asked for.
+#[derive(Debug, Clone)]
+pub struct BakeRequest {
+    /// The node.
+    pub node: spec::Request,
+    /// Cache, mirrors, pins.
+    pub store: StoreOptions,
+    /// How a base image is made from the Debian archive, where one is needed and missing.
+    pub archive: base::BuildOptions,
+}
+
+/// The base image that `spec` names, as a raw disk.
+pub(super) fn open_base(
+    request: &BakeRequest,
+    spec: &NodeSpec,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Arc<dyn Disk>, BakeError> {
+    let unpack = |packed: &Arc<HostFile>, raw: &mut File, progress: &dyn Progress| {
+        image::unpack(packed, raw, progress).map(drop)
+    };
+    let file = match &spec.base.source {
+        BaseSource::Vendor(artifact) => store.base(artifact, progress, unpack).map_err(BakeError::Store)?,
+        BaseSource::File(path) => store.unpacked(path, progress, unpack).map_err(BakeError::Store)?,
+        BaseSource::Archive(name) => prepare_base(name, &request.archive, false, store, progress)?,
+    };
+    Ok(Arc::new(FileDisk::new(file)))
+}
+
+/// The base image `name` of the Debian archive: the cache's unless it is wanted `again`, or made now and kept there.
+///
+/// # Errors
+/// [`BakeError`]: no such recipe, the store's errors, or those of building.
+pub fn prepare_base(
+    name: &str,
+    options: &base::BuildOptions,
+    again: bool,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Arc<HostFile>, BakeError> {
+    let recipe = base::Recipe::by_name(name)
+        .ok_or_else(|| BakeError::UnknownBase { name: name.to_owned(), known: base::names() })?;
+    let key = format!("{name}.img");
+    if again {
+        store.discard_made(&key).map_err(BakeError::Store)?;
+    }
+    store.made(&key, progress, |path| base::build(&recipe, options, path, progress)).map_err(BakeError::Store)
+}

@@ -1,0 +1,236 @@
+//! Flags become plain requests; clap goes no further than this file.
+
+mod arguments;
+mod failure;
+mod places;
+mod terminal;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use imgbake::{
+    BakeRequest, BuildOptions, JoinRequest, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink, Store,
+    StoreOptions,
+};
+
+use arguments::{
+    ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeOptions, OutputArguments, RuntimeArgument,
+};
+pub use failure::Failure;
+use places::{Places, own_ssh_keys, read_text};
+use terminal::Terminal;
+
+/// Looked for in the working folder where no `--lock` is given.
+const LOCK_FILE: &str = "imgbake.lock";
+
+/// Does what the command line says.
+pub fn run() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Plan { profile, node, options, json }) => plan(Name { profile, node }, &options, json),
+        Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
+        Some(Command::Base(command)) => base(command),
+        None => match (arguments.profile, arguments.node) {
+            (Some(profile), Some(node)) => bake(Name { profile, node }, &arguments.options, &arguments.output),
+            (Some(profile), None) => Err(Failure::usage(
+                format!("no node given for profile `{profile}`"),
+                format!("try `imgbake {profile} node-2 > node-2.img`; `imgbake --help` explains"),
+            )),
+            (None, _) => Err(Failure::usage(
+                "no profile and node given",
+                "try `imgbake pi4 node-2 > node-2.img`; `imgbake profiles` lists the profiles, `imgbake --help` explains",
+            )),
+        },
+    }
+}
+
+/// Which node.
+struct Name {
+    profile: String,
+    node: String,
+}
+
+fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(), Failure> {
+    let file = output.output.as_deref().filter(|path| path.as_os_str() != "-");
+    if file.is_none() && std::io::stdout().is_terminal() {
+        let Name { profile, node } = name;
+        return Err(Failure::usage(
+            "an image is binary data and standard output is a terminal",
+            format!("redirect it, `imgbake {profile} {node} > {node}.img`, or name a file, `-o {node}.img`"),
+        ));
+    }
+    let terminal = Terminal::new(output.quiet);
+    let places = Places::find(options.places.config_dir.clone(), output.cache.cache_dir.clone())?;
+    let request = BakeRequest {
+        node: node_request(name, options, &places)?,
+        store: store_options(output, &places)?,
+        archive: build_options(&output.archive, &places),
+    };
+    let sink = match file {
+        Some(path) => Sink::file(path).map_err(|error| Failure::failed(error.hint(), error))?,
+        None => Sink::stdout(),
+    };
+    if request.node.ssh_keys.is_empty() {
+        terminal.note("warning: no SSH key goes in, so nobody can log in; `--ssh-key` names one");
+    }
+    match imgbake::bake(&request, &mut random, sink, &terminal) {
+        Ok(summary) => {
+            summary.notes.iter().for_each(|note| terminal.note(&format!("note: {note}")));
+            terminal.done(&summary.to_string());
+            Ok(())
+        }
+        // Who reads the image has had enough of it: no failure of ours.
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        Err(error) => Err(Failure::failed(error.hint(), error)),
+    }
+}
+
+fn plan(name: Name, options: &NodeOptions, json: bool) -> Result<(), Failure> {
+    let places = Places::find(options.places.config_dir.clone(), None)?;
+    let request = node_request(name, options, &places)?;
+    let plan = imgbake::plan_node(&request).map_err(|error| Failure::failed(error.hint(), error))?;
+    if json {
+        let text = serde_json::to_string_pretty(&plan).map_err(|error| Failure::failed(None, error))?;
+        return print(&format!("{text}\n"));
+    }
+    print(&plan.to_string())
+}
+
+fn profiles(places: &Places) -> Result<(), Failure> {
+    let all = imgbake::profiles(Some(&places.profiles())).map_err(|error| Failure::failed(error.hint(), error))?;
+    let width = all.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
+    let lines = all.iter().map(|profile| {
+        let origin = match &profile.origin {
+            Origin::BuiltIn => "built in".to_owned(),
+            Origin::File(path) => path.display().to_string(),
+        };
+        format!(
+            "{:width$}  {}  {} [{}] ({origin})\n",
+            profile.name, profile.architecture, profile.description, profile.base
+        )
+    });
+    print(&lines.collect::<String>())
+}
+
+fn base(command: BaseCommand) -> Result<(), Failure> {
+    match command {
+        BaseCommand::List { places } => {
+            let places = Places::find(places.config_dir, None)?;
+            let all = imgbake::bases(Some(&places.profiles())).map_err(|error| Failure::failed(error.hint(), error))?;
+            let width = all.iter().map(|base| base.name.len()).max().unwrap_or(0);
+            let lines = all.iter().map(|base| {
+                let made = if base.made_here { " (made here by `imgbake base build`)" } else { "" };
+                format!("{:width$}  {}  {}{made}\n", base.name, base.architecture, base.description)
+            });
+            print(&lines.collect::<String>())
+        }
+        BaseCommand::Build { name, archive, cache, again, quiet } => {
+            let places = Places::find(None, cache.cache_dir)?;
+            let terminal = Terminal::new(quiet);
+            let store =
+                Store::open(StoreOptions::new(&places.cache)).map_err(|error| Failure::failed(error.hint(), error))?;
+            let options = build_options(&archive, &places);
+            let file = imgbake::prepare_base(&name, &options, again, &store, &terminal)
+                .map_err(|error| Failure::failed(error.hint(), error))?;
+            print(&format!("{}\n", file.path().display()))
+        }
+    }
+}
+
+fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<NodeRequest, Failure> {
+    Ok(NodeRequest {
+        profile: name.profile,
+        node: name.node,
+        profiles_dir: Some(places.profiles()),
+        clusters_dir: places.clusters(),
+        base: options.base.clone(),
+        size: options.size.clone(),
+        ssh_keys: ssh_keys(&options.ssh_keys)?,
+        user: options.user.clone(),
+        join: join_request(&options.join)?,
+        endpoint: options.endpoint.clone(),
+        kubernetes: options.kubernetes.clone(),
+        runtime: match options.runtime {
+            RuntimeArgument::Upstream => Runtime::Upstream,
+            RuntimeArgument::Distro => Runtime::Distro,
+        },
+        defer: options.defer.clone(),
+        now: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|now| now.as_secs().try_into().ok())
+            .unwrap_or(0),
+        source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
+    })
+}
+
+/// Key texts: given ones as they are, given files read; the caller's own keys if none is given.
+fn ssh_keys(given: &[String]) -> Result<Vec<String>, Failure> {
+    if given.is_empty() {
+        return Ok(own_ssh_keys());
+    }
+    let key =
+        |text: &String| if text.contains(' ') { Ok(text.clone()) } else { read_text(Path::new(text), "SSH key file") };
+    given.iter().map(key).collect()
+}
+
+fn join_request(join: &JoinArguments) -> Result<Option<JoinRequest>, Failure> {
+    let Some(endpoint) = join.join.clone() else { return Ok(None) };
+    let token = match (&join.token, &join.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(path)) => read_text(path, "token file")?.trim().to_owned(),
+        (None, None) => {
+            return Err(Failure::usage(
+                "`--join` needs a bootstrap token",
+                "give `--token-file FILE`; `kubeadm token create` on the control plane makes one",
+            ));
+        }
+    };
+    let Some(ca_cert_hash) = join.ca_cert_hash.clone() else {
+        return Err(Failure::usage(
+            "`--join` needs the hash of the cluster's CA key",
+            "give `--ca-cert-hash sha256:…`; `kubeadm token create --print-join-command` on the control plane shows it",
+        ));
+    };
+    Ok(Some(JoinRequest {
+        endpoint,
+        token: Secret::new(token),
+        ca_cert_hash,
+        token_expires: join.token_expires.clone(),
+    }))
+}
+
+fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptions, Failure> {
+    let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
+    let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
+    Ok(StoreOptions {
+        mirrors: output
+            .mirror
+            .iter()
+            .map(|text| text.parse::<Mirror>().unwrap_or_else(|never| match never {}))
+            .collect(),
+        offline: output.offline,
+        pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
+        proxy: ureq::Proxy::try_from_env(),
+        ..StoreOptions::new(&places.cache)
+    })
+}
+
+fn build_options(archive: &ArchiveArguments, places: &Places) -> BuildOptions {
+    BuildOptions { mirror: archive.debian_mirror.clone(), ..BuildOptions::new(places.cache.join("work")) }
+}
+
+fn random(bytes: &mut [u8]) {
+    // Without random numbers from the system no key may be made at all.
+    getrandom::fill(bytes).expect("the operating system gives random numbers");
+}
+
+/// Data on standard output; a reader that went away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(None, error)),
+        _ => Ok(()),
+    }
+}

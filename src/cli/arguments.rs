@@ -1,0 +1,202 @@
+//! The command line as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The words before the options of `imgbake --help`.
+const ABOUT: &str = "\
+Bakes bootable Kubernetes node images.
+
+Takes a stock Ubuntu, Debian or Raspberry Pi OS image and writes a disk image that boots straight into a \
+cluster made by kubeadm: container runtime, kubelet, kubeadm, network, SSH keys and the join itself are \
+inside. The image is edited as bytes: no root, no mount, no container, no virtual machine.";
+
+/// The words behind them.
+const EXAMPLES: &str = "\
+Examples:
+  A cluster of Raspberry Pis on one switch; node-1 is control plane, gateway and DHCP server:
+    imgbake pi4 node-1 > node-1.img
+    imgbake pi4 node-2 > node-2.img
+  Flash each image with Raspberry Pi Imager and switch the boards on: node-2 joins node-1 by itself.
+
+  A cheap server joins a cluster that exists (`kubeadm token create --print-join-command` shows the values):
+    imgbake vps-amd64 edge-1 --join 203.0.113.7:6443 --token-file token --ca-cert-hash sha256:… -o edge-1.img
+
+  What would be done, with no disk or network needed:
+    imgbake plan pi4 node-2
+
+A profile names a board or platform (`imgbake profiles`). Keys and the join token of the built-in cluster \
+`home` are made on first use below the configuration folder and reused by later bakes. Whoever holds an \
+image that has not joined yet can join in its place: keep images as safe as keys.";
+
+#[derive(Debug, Parser)]
+#[command(version, about = ABOUT, after_help = EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Board or platform: pi3, pi4, pi5, vps-amd64, vps-arm64 or a profile of your own
+    pub profile: Option<String>,
+    /// The node's name; in the built-in cluster `home`: node-1 (control plane and gateway), node-2, node-3 …
+    pub node: Option<String>,
+    #[command(flatten)]
+    pub options: NodeOptions,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print what a bake would do; needs no disk, network or root
+    Plan {
+        /// Board or platform, as in a bake
+        profile: String,
+        /// The node's name, as in a bake
+        node: String,
+        #[command(flatten)]
+        options: NodeOptions,
+        /// Print the plan as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the built-in profiles and your own
+    Profiles {
+        #[command(flatten)]
+        places: ConfigArgument,
+    },
+    /// Base images that are made from the Debian archive
+    #[command(subcommand)]
+    Base(BaseCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BaseCommand {
+    /// Make a base image from the Debian archive and keep it in the cache
+    Build {
+        /// The image's name, e.g. `debian-13-rpi`; `imgbake base list` shows all
+        name: String,
+        #[command(flatten)]
+        archive: ArchiveArguments,
+        #[command(flatten)]
+        cache: CacheArgument,
+        /// Build it anew even if the cache holds it
+        #[arg(long)]
+        again: bool,
+        /// Say nothing but errors
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// List the base images imgbake knows, vendors' and home-made
+    List {
+        #[command(flatten)]
+        places: ConfigArgument,
+    },
+}
+
+/// What a node is to be.
+#[derive(Debug, Clone, Args)]
+pub struct NodeOptions {
+    /// The image to start from: a name from `imgbake base list` or a file (raw or .xz) [default: the profile's]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub base: Option<String>,
+    /// Size of the disk image, e.g. 8GiB [default: what goes in plus a reserve]
+    #[arg(long)]
+    pub size: Option<String>,
+    /// Login name of the account that your SSH keys open
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// SSH public key, or a file that holds some; repeatable [default: ~/.ssh/*.pub]
+    #[arg(long = "ssh-key", value_name = "KEY|FILE")]
+    pub ssh_keys: Vec<String>,
+    /// Kubernetes version, e.g. 1.36 or 1.36.4
+    #[arg(long, value_name = "VERSION")]
+    pub kubernetes: Option<String>,
+    /// Where containerd, runc and the CNI plugins come from: their projects' releases or the base image's packages
+    #[arg(long, value_enum, default_value_t = RuntimeArgument::Upstream)]
+    pub runtime: RuntimeArgument,
+    /// Let the node's first boot download this instead of baking it in; `kubernetes`: kubeadm, kubelet, kubectl, crictl
+    #[arg(long, value_name = "WHAT")]
+    pub defer: Vec<String>,
+    /// Where all nodes reach node-1 of cluster `home`, if not at 10.0.0.1 on the wire: address or DNS name, :PORT
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub endpoint: Option<String>,
+    #[command(flatten)]
+    pub join: JoinArguments,
+    #[command(flatten)]
+    pub places: ConfigArgument,
+}
+
+/// A cluster that exists.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Joining a cluster that exists")]
+pub struct JoinArguments {
+    /// Its API server
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Option<String>,
+    /// Its bootstrap token (seen by other users of this machine: prefer --token-file)
+    #[arg(long, requires = "join", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// A file that holds the bootstrap token
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub token_file: Option<PathBuf>,
+    /// When the token ends, as `kubeadm token list` shows it, e.g. 2026-12-01T12:00:00Z
+    #[arg(long, value_name = "TIME", requires = "join")]
+    pub token_expires: Option<String>,
+    /// Hash of its CA's public key, `sha256:…`
+    #[arg(long, value_name = "HASH", requires = "join")]
+    pub ca_cert_hash: Option<String>,
+}
+
+/// Where the image goes and what it is made from.
+#[derive(Debug, Args)]
+pub struct OutputArguments {
+    /// Write the image to a file [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A folder or URL that serves upstream files under HOST/PATH; tried in order, never trusted; repeatable
+    #[arg(long, value_name = "DIR|URL")]
+    pub mirror: Vec<String>,
+    /// Open no connection: everything must be in the cache or in a mirror folder
+    #[arg(long)]
+    pub offline: bool,
+    /// Digests of files by URL [default: imgbake.lock in this folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    #[command(flatten)]
+    pub archive: ArchiveArguments,
+    #[command(flatten)]
+    pub cache: CacheArgument,
+    /// Say nothing but warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// The Debian archive that home-made base images are made from.
+#[derive(Debug, Clone, Args)]
+pub struct ArchiveArguments {
+    /// Debian mirror for base images made here [default: this machine's own]
+    #[arg(long, value_name = "URL")]
+    pub debian_mirror: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CacheArgument {
+    /// Where downloads and base images are kept [default: $XDG_CACHE_HOME/imgbake or ~/.cache/imgbake]
+    #[arg(long, value_name = "DIR", env = "IMGBAKE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgument {
+    /// Your profiles and the clusters' keys [default: $XDG_CONFIG_HOME/imgbake or ~/.config/imgbake]
+    #[arg(long, value_name = "DIR", env = "IMGBAKE_CONFIG_DIR")]
+    pub config_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RuntimeArgument {
+    /// The projects' own releases, pinned
+    Upstream,
+    /// The Debian or Ubuntu packages that the base image holds
+    Distro,
+}

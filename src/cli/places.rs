@@ -1,0 +1,64 @@
+//! Where this machine keeps imgbake's configuration and cache.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+
+/// The folders of one command.
+pub struct Places {
+    /// Profiles and clusters' keys.
+    pub config: PathBuf,
+    /// Downloads and base images.
+    pub cache: PathBuf,
+}
+
+impl Places {
+    /// The given folders, or the user's own.
+    pub fn find(config: Option<PathBuf>, cache: Option<PathBuf>) -> Result<Self, Failure> {
+        Ok(Self {
+            config: config.map_or_else(|| default("XDG_CONFIG_HOME", "APPDATA", ".config", "--config-dir"), Ok)?,
+            cache: cache.map_or_else(|| default("XDG_CACHE_HOME", "LOCALAPPDATA", ".cache", "--cache-dir"), Ok)?,
+        })
+    }
+
+    /// The user's own profiles.
+    pub fn profiles(&self) -> PathBuf {
+        self.config.join("profiles")
+    }
+
+    /// The clusters' keys and tokens.
+    pub fn clusters(&self) -> PathBuf {
+        self.config.join("clusters")
+    }
+}
+
+/// `$xdg/imgbake`, on Windows `%windows%\imgbake`, else `~/home/imgbake`.
+fn default(xdg: &str, windows: &str, home: &str, option: &str) -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(xdg)
+        .or_else(|| if cfg!(windows) { absolute(windows) } else { None })
+        .or_else(|| env::home_dir().map(|folder| folder.join(home)))
+        .map(|folder| folder.join("imgbake"))
+        .ok_or_else(|| Failure::usage("this account has no home folder", format!("say where with {option} DIR")))
+}
+
+/// The public keys in `~/.ssh`, sorted by file name.
+pub fn own_ssh_keys() -> Vec<String> {
+    let Some(folder) = env::home_dir().map(|home| home.join(".ssh")) else { return Vec::new() };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "pub"));
+    files.sort();
+    files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+}
+
+/// The text of a file that the user named.
+pub fn read_text(path: &Path, what: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(
+            format!("cannot read the {what} `{}`: {error}", path.display()),
+            "check the path and its permissions",
+        )
+    })
+}

@@ -1,0 +1,312 @@
+//! Directories: read whole into a map, written back packed.
+//! Written from the kernel's Documentation/filesystems/ext4/directory.rst.
+//!
+//! An indexed directory reads like a linear one, because its index blocks look like empty entries.
+
+use std::collections::BTreeMap;
+
+use super::FileKind;
+use super::checksum::crc32c;
+use super::error::Ext4Error;
+use super::features;
+use super::htree;
+use super::inode::{self, InodeNumber};
+use super::layout::{BlockNumber, Run};
+use super::record::{Field, count, fields, index};
+use super::volume::Volume;
+
+fields! {
+    0x0 INODE: u32, "inode: 0 if the entry is free";
+    0x4 RECORD_LENGTH: u16, "rec_len: bytes to the next entry";
+    0x6 NAME_LENGTH: u8, "name_len";
+    0x7 FILE_TYPE: u8, "file_type: with the filetype feature";
+}
+/// Where an entry's name begins.
+const NAME: usize = 8;
+/// Bytes of the tail that holds a block's checksum, dressed up as an empty entry.
+pub(super) const TAIL: usize = 12;
+const TAIL_TYPE: u8 = 0xde;
+const TAIL_CHECKSUM: Field<u32> = Field::at(8);
+/// The longest name.
+pub(super) const LONGEST_NAME: usize = 255;
+
+/// A name's meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) inode: InodeNumber,
+    /// The kind as the entry says it: only a hint, and 0 without the filetype feature.
+    pub(super) file_type: u8,
+}
+
+/// A directory, as it is to become.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    pub(super) parent: InodeNumber,
+    pub(super) entries: BTreeMap<Vec<u8>, Entry>,
+    pub(super) changed: bool,
+}
+
+impl Directory {
+    pub(super) fn new(parent: InodeNumber) -> Self {
+        Self { parent, entries: BTreeMap::new(), changed: true }
+    }
+}
+
+/// Bytes that an entry with a name of `length` bytes takes.
+pub(super) fn entry_size(length: usize) -> usize {
+    (NAME + length).next_multiple_of(4)
+}
+
+/// How a directory's blocks are laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Format {
+    pub(super) block_size: usize,
+    /// Where the checksums start, if there are any.
+    pub(super) seed: Option<u32>,
+}
+
+impl Format {
+    /// Bytes for entries in a block.
+    pub(super) fn room(&self) -> usize {
+        self.block_size - if self.seed.is_some() { TAIL } else { 0 }
+    }
+
+    /// A block that holds `entries`; the last one takes what is left.
+    pub(super) fn block<'name>(&self, entries: impl IntoIterator<Item = (&'name [u8], Entry)>) -> Vec<u8> {
+        let mut block = vec![0; self.block_size];
+        let mut at = 0;
+        let mut last = 0;
+        for (name, entry) in entries {
+            last = at;
+            at += put_entry(block.get_mut(at..).unwrap_or_default(), name, entry, entry_size(name.len()));
+        }
+        if let Some(record) = block.get_mut(last..) {
+            RECORD_LENGTH.set(record, short(self.room() - last));
+        }
+        if let Some(seed) = self.seed {
+            let (body, tail) = block.split_at_mut(self.room());
+            RECORD_LENGTH.set(tail, short(TAIL));
+            FILE_TYPE.set(tail, TAIL_TYPE);
+            TAIL_CHECKSUM.set(tail, crc32c(seed, body));
+        }
+        block
+    }
+}
+
+/// A length within a block as the disk holds it.
+pub(super) fn short(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// Puts an entry of `size` bytes at the start of `record`; answers the size.
+pub(super) fn put_entry(record: &mut [u8], name: &[u8], entry: Entry, size: usize) -> usize {
+    INODE.set(record, entry.inode.0);
+    RECORD_LENGTH.set(record, short(size));
+    NAME_LENGTH.set(record, u8::try_from(name.len()).unwrap_or(u8::MAX));
+    FILE_TYPE.set(record, entry.file_type);
+    if let Some(slot) = record.get_mut(NAME..NAME + name.len()) {
+        slot.copy_from_slice(name);
+    }
+    size
+}
+
+impl Volume<'_> {
+    /// Reads directory `number` whole.
+    pub(super) fn load_directory(&mut self, number: InodeNumber) -> Result<Directory, Ext4Error> {
+        let damaged = |what: &str| Ext4Error::corrupt(format!("folder inode {} {what}", number.0));
+        let inode = self.inode(number)?;
+        if inode.kind() != Some(FileKind::Directory) {
+            return Err(damaged("is no folder"));
+        }
+        let blocks = inode.size() / u64::from(self.layout.block_size);
+        let mut directory = Directory::new(InodeNumber(0));
+        directory.changed = false;
+        let mut next = 0;
+        for extent in self.file_blocks(number)?.extents {
+            if extent.logical != next || extent.uninitialised {
+                return Err(damaged("has a hole"));
+            }
+            next += extent.run.len;
+            for block in 0..extent.run.len {
+                let bytes = self.read_block(extent.run.start.plus(block))?;
+                parse_block(&bytes, &mut directory).ok_or_else(|| damaged("has a malformed entry"))?;
+            }
+        }
+        if next < blocks || next == 0 {
+            return Err(damaged("has fewer blocks than its size says"));
+        }
+        for entry in directory.entries.values() {
+            self.check_nameable(entry.inode)?;
+        }
+        if directory.parent.0 == 0 {
+            return Err(damaged("has no entry for its parent"));
+        }
+        Ok(directory)
+    }
+
+    /// Writes directory `number` whole, into its old blocks as far as they go.
+    pub(super) fn store_directory(&mut self, number: InodeNumber, directory: &Directory) -> Result<(), Ext4Error> {
+        let seed = self.inode_seed(number)?;
+        let seed = self.checksums.metadata().then_some(seed);
+        let format = Format { block_size: index(self.layout.block_size), seed };
+        let (blocks, indexed) = self.encode_directory(number, directory, format)?;
+        let runs = self.reuse_blocks(number, count(blocks.len()))?;
+        let places = runs.iter().flat_map(|run| (0..run.len).map(|block| run.start.plus(block)));
+        let places: Vec<BlockNumber> = places.collect();
+        let size = self.layout.bytes(count(blocks.len()));
+        for (place, bytes) in places.into_iter().zip(blocks) {
+            self.change_block(place, bytes);
+        }
+        self.set_extents(number, &runs)?;
+        let inode = self.inode(number)?;
+        inode.set_size(size);
+        inode.set_flag(inode::INDEX_FLAG, indexed);
+        Ok(())
+    }
+
+    /// The directory's blocks, and whether the first is an index.
+    fn encode_directory(
+        &self,
+        number: InodeNumber,
+        directory: &Directory,
+        format: Format,
+    ) -> Result<(Vec<Vec<u8>>, bool), Ext4Error> {
+        let file_type =
+            if self.superblock.has_incompat(features::FILETYPE) { FileKind::Directory.file_type() } else { 0 };
+        let dots = [
+            (b".".as_slice(), Entry { inode: number, file_type }),
+            (b"..".as_slice(), Entry { inode: directory.parent, file_type }),
+        ];
+        let named = || directory.entries.iter().map(|(name, entry)| (name.as_slice(), *entry));
+        let all = || dots.into_iter().chain(named());
+        let needed: usize = all().map(|(name, _)| entry_size(name.len())).sum();
+        if needed <= format.room() {
+            return Ok((vec![format.block(all())], false));
+        }
+        if self.superblock.has_compat(features::DIR_INDEX)
+            && let Some(hasher) = super::hash::Hasher::new(&self.superblock)
+        {
+            let large = self.superblock.has_incompat(features::LARGEDIR);
+            return Ok((htree::build(&dots, named(), &hasher, format, large)?, true));
+        }
+        let mut blocks = Vec::new();
+        let mut pending = Vec::new();
+        let mut used = 0;
+        for (name, entry) in all() {
+            let size = entry_size(name.len());
+            if used + size > format.room() {
+                blocks.push(format.block(std::mem::take(&mut pending)));
+                used = 0;
+            }
+            used += size;
+            pending.push((name, entry));
+        }
+        blocks.push(format.block(pending));
+        Ok((blocks, false))
+    }
+
+    /// Leaves inode `number` with `wanted` blocks and no tree that lists them: the first of those that it
+    /// has, and new ones.
+    fn reuse_blocks(&mut self, number: InodeNumber, wanted: u64) -> Result<Vec<Run>, Ext4Error> {
+        let old = self.file_blocks(number)?;
+        for block in old.tree {
+            self.free(Run { start: block, len: 1 })?;
+        }
+        let mut runs = Vec::new();
+        let mut have = 0;
+        for extent in old.extents {
+            let keep = extent.run.len.min(wanted - have);
+            if keep > 0 {
+                runs.push(Run { start: extent.run.start, len: keep });
+                have += keep;
+            }
+            if keep < extent.run.len {
+                self.free(Run { start: extent.run.start.plus(keep), len: extent.run.len - keep })?;
+            }
+        }
+        if have < wanted {
+            runs.extend(self.allocate(wanted - have)?);
+        }
+        Ok(runs)
+    }
+}
+
+/// Takes a block's entries into `directory`; none if the block is malformed.
+fn parse_block(block: &[u8], directory: &mut Directory) -> Option<()> {
+    let mut rest = block;
+    while !rest.is_empty() {
+        let length = usize::from(RECORD_LENGTH.get(rest));
+        if length < NAME || !length.is_multiple_of(4) || length > rest.len() {
+            return None;
+        }
+        let (record, after) = rest.split_at(length);
+        rest = after;
+        let inode = InodeNumber(INODE.get(record));
+        if inode.0 == 0 {
+            continue;
+        }
+        let name = record.get(NAME..NAME + usize::from(NAME_LENGTH.get(record)))?;
+        match name {
+            b"." => {}
+            b".." => directory.parent = inode,
+            _ => {
+                let entry = Entry { inode, file_type: FILE_TYPE.get(record) };
+                let fresh = is_name(name) && directory.entries.insert(name.to_vec(), entry).is_none();
+                fresh.then_some(())?;
+            }
+        }
+    }
+    Some(())
+}
+
+/// Whether `name` can be a file's name.
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= LONGEST_NAME
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(inode: u32) -> Entry {
+        Entry { inode: InodeNumber(inode), file_type: 1 }
+    }
+
+    #[test]
+    fn a_block_reads_back() {
+        let format = Format { block_size: 1024, seed: Some(7) };
+        let block = format.block([
+            (b".".as_slice(), entry(12)),
+            (b"..".as_slice(), entry(2)),
+            (b"name".as_slice(), entry(13)),
+            (b"longer-name".as_slice(), entry(14)),
+        ]);
+        let mut directory = Directory::new(InodeNumber(0));
+        parse_block(&block, &mut directory).unwrap();
+        assert_eq!(directory.parent, InodeNumber(2));
+        let names: Vec<&[u8]> = directory.entries.keys().map(Vec::as_slice).collect();
+        assert_eq!(names, [b"longer-name".as_slice(), b"name"]);
+    }
+
+    #[test]
+    fn malformed_entries_are_found() {
+        let format = Format { block_size: 1024, seed: None };
+        let good = format.block([(b"..".as_slice(), entry(2)), (b"a".as_slice(), entry(3))]);
+        let broken = |at: usize, byte: u8| {
+            let mut block = good.clone();
+            block[at] = byte;
+            parse_block(&block, &mut Directory::new(InodeNumber(0)))
+        };
+        assert!(broken(0, 3).is_some());
+        assert!(broken(4, 0).is_none(), "no length");
+        assert!(broken(4, 13).is_none(), "not a multiple of four");
+        assert!(broken(5, 0xff).is_none(), "past the block");
+        assert!(broken(18, 0xff).is_none(), "NULs in a name");
+        assert!(broken(6, 200).is_none(), "a name past its record");
+        assert!(broken(20, b'/').is_none(), "a slash in a name");
+    }
+}

@@ -1,0 +1,236 @@
+//! Extent trees: where a file's blocks are. Read node by node; written complete, from the leaves up.
+//! Written from the kernel's Documentation/filesystems/ext4/ifork.rst.
+
+use super::checksum::crc32c;
+use super::error::Ext4Error;
+use super::inode::{self, InodeNumber};
+use super::layout::{BlockNumber, Layout, Run};
+use super::record::{count, fields, high32, index, join32, low16, low32};
+use super::volume::Volume;
+
+const MAGIC: u16 = 0xf30a;
+const HEADER: usize = 12;
+const ENTRY: usize = 12;
+/// Deeper trees do not occur: five levels of 1 KiB blocks hold more than 2^32 blocks.
+const DEEPEST: u16 = 5;
+/// The longest initialised extent; a length above it marks an uninitialised one.
+const LONGEST: u64 = 32768;
+/// Entries that fit into the inode.
+const ROOT_ENTRIES: usize = 4;
+
+fields! {
+    0x0 HEADER_MAGIC: u16, "eh_magic: 0xf30a";
+    0x2 HEADER_ENTRIES: u16, "eh_entries: entries in use";
+    0x4 HEADER_MAX: u16, "eh_max: entries that fit";
+    0x6 HEADER_DEPTH: u16, "eh_depth: levels below; 0 in a leaf";
+    0x0 FIRST: u32, "ee_block, ei_block: first logical block";
+    0x4 LENGTH: u16, "ee_len: blocks, plus 32768 if uninitialised";
+    0x6 START_HI: u16, "ee_start_hi";
+    0x8 START_LO: u32, "ee_start_lo";
+    0x4 CHILD_LO: u32, "ei_leaf_lo: the node below";
+    0x8 CHILD_HI: u16, "ei_leaf_hi";
+}
+
+/// A run of a file's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// The first block's number in the file.
+    pub(super) logical: u64,
+    pub(super) run: Run,
+    /// Allocated but never written: reads as zero.
+    pub(super) uninitialised: bool,
+}
+
+/// All blocks of a file: its contents in order, and those of the tree that lists them.
+#[derive(Debug, Default)]
+pub(super) struct FileBlocks {
+    pub(super) extents: Vec<Extent>,
+    pub(super) tree: Vec<BlockNumber>,
+}
+
+impl Volume<'_> {
+    /// Where the blocks of inode `number` are; none if it keeps its contents in itself.
+    pub(super) fn file_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
+        let inode = self.inode(number)?;
+        if let Some(foreign) = inode.foreign() {
+            return Err(Ext4Error::unsupported(format!("an inode ({}) that is {foreign}", number.0)));
+        }
+        if !inode.has(inode::EXTENTS_FLAG) {
+            return self.mapped_blocks(number);
+        }
+        let root = inode.block().to_vec();
+        let mut found = FileBlocks::default();
+        let walk = Walk { number, seed: self.inode_seed(number)? };
+        let depth = self.check_node(&walk, &root, None)?;
+        self.walk_node(&walk, &root, depth, &mut found)?;
+        Ok(found)
+    }
+
+    /// Checks a node's header; answers its depth.
+    fn check_node(&self, walk: &Walk, node: &[u8], depth: Option<u16>) -> Result<u16, Ext4Error> {
+        let entries = usize::from(HEADER_ENTRIES.get(node));
+        let found = HEADER_DEPTH.get(node);
+        let right = HEADER_MAGIC.get(node) == MAGIC
+            && entries <= usize::from(HEADER_MAX.get(node))
+            && HEADER + entries * ENTRY <= node.len()
+            && depth.is_none_or(|depth| depth == found && entries > 0)
+            && found <= DEEPEST;
+        if right { Ok(found) } else { Err(walk.damaged("has a malformed extent tree")) }
+    }
+
+    /// Collects the extents below `node`. Logical blocks must ascend, so no node can be met twice.
+    fn walk_node(&self, walk: &Walk, node: &[u8], depth: u16, found: &mut FileBlocks) -> Result<(), Ext4Error> {
+        let entries = usize::from(HEADER_ENTRIES.get(node));
+        for entry in node.get(HEADER..).unwrap_or_default().chunks_exact(ENTRY).take(entries) {
+            let first = u64::from(FIRST.get(entry));
+            let next = found.extents.last().map_or(0, |last| last.logical + last.run.len);
+            if first < next {
+                return Err(walk.damaged("has extents that overlap"));
+            }
+            if depth == 0 {
+                let length = u64::from(LENGTH.get(entry));
+                let uninitialised = length > LONGEST;
+                let len = if uninitialised { length - LONGEST } else { length };
+                let start = BlockNumber(join32(START_LO.get(entry), START_HI.get(entry).into()));
+                if len == 0 || !self.layout.contains(start, len) {
+                    return Err(walk.damaged("has an extent outside of the file system"));
+                }
+                found.extents.push(Extent { logical: first, run: Run { start, len }, uninitialised });
+                continue;
+            }
+            let child = BlockNumber(join32(CHILD_LO.get(entry), CHILD_HI.get(entry).into()));
+            found.tree.push(child);
+            let bytes = self.read_block(child)?;
+            self.check_node(walk, &bytes, Some(depth - 1))?;
+            let tail = HEADER + usize::from(HEADER_MAX.get(&bytes)) * ENTRY;
+            if self.checksums.metadata() {
+                let stored = bytes.get(tail..tail + 4).and_then(|tail| tail.try_into().ok()).map(u32::from_le_bytes);
+                if stored != Some(crc32c(walk.seed, bytes.get(..tail).unwrap_or_default())) {
+                    return Err(walk.damaged("has an extent block with a wrong checksum"));
+                }
+            }
+            self.walk_node(walk, &bytes, depth - 1, found)?;
+        }
+        Ok(())
+    }
+
+    /// Frees all blocks of inode `number`, and those of the tree that lists them.
+    pub(super) fn free_file_blocks(&mut self, number: InodeNumber) -> Result<(), Ext4Error> {
+        let blocks = self.file_blocks(number)?;
+        for extent in blocks.extents {
+            self.free(extent.run)?;
+        }
+        for block in blocks.tree {
+            self.free(Run { start: block, len: 1 })?;
+        }
+        Ok(())
+    }
+
+    /// Gives inode `number`, which owns no tree now, an extent tree that lists `runs` from its start on.
+    /// Counts the blocks: contents, tree, and the block of extended attributes if there is one.
+    pub(super) fn set_extents(&mut self, number: InodeNumber, runs: &[Run]) -> Result<(), Ext4Error> {
+        let mut entries = leaf_entries(runs)?;
+        let per_node = (index(self.layout.block_size) - HEADER) / ENTRY;
+        let mut depth = 0;
+        let mut tree_blocks = 0;
+        while entries.len() > ROOT_ENTRIES {
+            let needed = entries.len().div_ceil(per_node);
+            let places = self.allocate(count(needed))?;
+            let places = places.iter().flat_map(|run| (0..run.len).map(|block| run.start.plus(block)));
+            let mut above = Vec::with_capacity(needed);
+            let seed = self.inode_seed(number)?;
+            for (children, place) in entries.chunks(per_node).zip(places) {
+                let mut node = encode_node(children, per_node, depth, index(self.layout.block_size));
+                let tail = HEADER + per_node * ENTRY;
+                if self.checksums.metadata() {
+                    let checksum = crc32c(seed, node.get(..tail).unwrap_or_default());
+                    if let Some(slot) = node.get_mut(tail..tail + 4) {
+                        slot.copy_from_slice(&checksum.to_le_bytes());
+                    }
+                }
+                self.change_block(place, node);
+                above.push(index_entry(children, place));
+            }
+            tree_blocks += count(needed);
+            depth += 1;
+            entries = above;
+        }
+        let root = encode_node(&entries, ROOT_ENTRIES, depth, inode::BLOCK_SIZE);
+        let layout = self.layout.clone();
+        let blocks = Layout::total(runs) + tree_blocks;
+        let inode = self.inode(number)?;
+        inode.block_mut().copy_from_slice(&root);
+        inode.set_flag(inode::EXTENTS_FLAG, true);
+        let all = blocks + u64::from(inode.xattr_block().is_some());
+        inode.set_sectors(layout.sectors(all), layout.block_size);
+        Ok(())
+    }
+}
+
+struct Walk {
+    number: InodeNumber,
+    seed: u32,
+}
+
+impl Walk {
+    fn damaged(&self, what: &str) -> Ext4Error {
+        Ext4Error::corrupt(format!("inode {} {what}", self.number.0))
+    }
+}
+
+fn leaf_entries(runs: &[Run]) -> Result<Vec<[u8; ENTRY]>, Ext4Error> {
+    let mut entries = Vec::with_capacity(runs.len());
+    let mut logical = 0u64;
+    for run in runs {
+        let mut done = 0;
+        while done < run.len {
+            let len = (run.len - done).min(LONGEST);
+            let start = run.start.plus(done).0;
+            let first = u32::try_from(logical)
+                .map_err(|_| Ext4Error::unsupported("no room for a file of more than 2^32 blocks"))?;
+            let mut entry = [0; ENTRY];
+            FIRST.set(&mut entry, first);
+            LENGTH.set(&mut entry, u16::try_from(len).unwrap_or_default());
+            START_HI.set(&mut entry, low16(high32(start)));
+            START_LO.set(&mut entry, low32(start));
+            entries.push(entry);
+            done += len;
+            logical += len;
+        }
+    }
+    Ok(entries)
+}
+
+fn index_entry(children: &[[u8; ENTRY]], place: BlockNumber) -> [u8; ENTRY] {
+    let mut entry = [0; ENTRY];
+    FIRST.set(&mut entry, children.first().map(|child| FIRST.get(child)).unwrap_or_default());
+    CHILD_LO.set(&mut entry, low32(place.0));
+    CHILD_HI.set(&mut entry, low16(high32(place.0)));
+    entry
+}
+
+fn encode_node(entries: &[[u8; ENTRY]], most: usize, depth: u16, size: usize) -> Vec<u8> {
+    let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+    let mut node = vec![0; size];
+    HEADER_MAGIC.set(&mut node, MAGIC);
+    HEADER_ENTRIES.set(&mut node, small(entries.len()));
+    HEADER_MAX.set(&mut node, small(most));
+    HEADER_DEPTH.set(&mut node, depth);
+    for (slot, entry) in node.get_mut(HEADER..).unwrap_or_default().chunks_exact_mut(ENTRY).zip(entries) {
+        slot.copy_from_slice(entry);
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_are_cut_at_the_longest_extent() {
+        let entries = leaf_entries(&[Run { start: BlockNumber(1 << 33), len: 70_000 }]).unwrap();
+        let lengths: Vec<u16> = entries.iter().map(|entry| LENGTH.get(entry)).collect();
+        assert_eq!(lengths, [32768, 32768, 4464]);
+        assert_eq!((FIRST.get(&entries[2]), START_HI.get(&entries[2]), START_LO.get(&entries[2])), (65536, 2, 65536));
+    }
+}

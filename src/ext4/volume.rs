@@ -1,0 +1,426 @@
+//! The file system below paths and names: blocks, inodes and groups as they are to become.
+//!
+//! Reads see what was changed; nothing reaches the disk before [`Volume::write`]. Group bitmaps and
+//! inodes are loaded when they are needed, so memory grows with what is touched.
+
+use std::collections::BTreeMap;
+
+use super::bitmap::Bitmap;
+use super::checksum::{Checksums, crc32c};
+use super::error::Ext4Error;
+use super::features;
+use super::group::{self, Group};
+use super::inode::{Inode, InodeNumber};
+use super::layout::{BlockNumber, Layout};
+use super::record::{count, index};
+use super::superblock::{self, Superblock};
+use crate::disk::DiskMut;
+
+/// An ext4 file system's metadata.
+pub(super) struct Volume<'disk> {
+    pub(super) disk: &'disk mut dyn DiskMut,
+    pub(super) superblock: Superblock,
+    pub(super) layout: Layout,
+    pub(super) checksums: Checksums,
+    pub(super) groups: Vec<Group>,
+    pub(super) cursors: super::alloc::Cursors,
+    /// Metadata blocks with new contents.
+    pub(super) changed: BTreeMap<BlockNumber, Vec<u8>>,
+    /// Ranges of bytes to become zero before anything else is written: new inode tables.
+    pub(super) zeroed: Vec<(u64, u64)>,
+    inodes: BTreeMap<InodeNumber, Inode>,
+}
+
+impl<'disk> Volume<'disk> {
+    pub(super) fn open(disk: &'disk mut dyn DiskMut) -> Result<Self, Ext4Error> {
+        let mut bytes = vec![0; superblock::SIZE];
+        let end = superblock::OFFSET + count(superblock::SIZE);
+        if disk.size() < end {
+            return Err(Ext4Error::NotExt4 { found: 0 });
+        }
+        disk.read_at(superblock::OFFSET, &mut bytes).map_err(Ext4Error::disk("read the superblock"))?;
+        let superblock = Superblock::parse(bytes)?;
+        let layout = Layout::new(&superblock)?;
+        if layout.bytes(layout.blocks) > disk.size() {
+            let what = format!(
+                "it has {} bytes and its disk or partition only {} (a truncated image?)",
+                layout.bytes(layout.blocks),
+                disk.size()
+            );
+            return Err(Ext4Error::corrupt(what));
+        }
+        let checksums = Checksums::new(&superblock);
+        let mut volume = Self {
+            disk,
+            superblock,
+            layout,
+            checksums,
+            groups: Vec::new(),
+            cursors: super::alloc::Cursors::default(),
+            changed: BTreeMap::new(),
+            zeroed: Vec::new(),
+            inodes: BTreeMap::new(),
+        };
+        volume.load_groups()?;
+        if volume.recover()? {
+            volume.reload()?;
+        }
+        volume.superblock.check_state()?;
+        Ok(volume)
+    }
+
+    /// Reads again what the journal may have changed: everything that was read before it.
+    fn reload(&mut self) -> Result<(), Ext4Error> {
+        let (block, offset) = self.superblock_place(0);
+        let bytes = self.read_block(block)?.get(offset..offset + superblock::SIZE).unwrap_or_default().to_vec();
+        let mut superblock = Superblock::parse(bytes)?;
+        let incompat = superblock.get(superblock::FEATURE_INCOMPAT);
+        superblock.set(superblock::FEATURE_INCOMPAT, incompat & !features::RECOVER);
+        let layout = Layout::new(&superblock)?;
+        if layout.blocks != self.layout.blocks || layout.block_size != self.layout.block_size {
+            return Err(Ext4Error::corrupt("the journal holds another size of the file system"));
+        }
+        self.checksums = Checksums::new(&superblock);
+        (self.superblock, self.layout) = (superblock, layout);
+        self.inodes.clear();
+        self.groups.clear();
+        self.load_groups()
+    }
+
+    /// The block that holds `group`'s copy of the superblock, and where in it.
+    fn superblock_place(&self, group: u32) -> (BlockNumber, usize) {
+        match (group, self.layout.block_size) {
+            (0, 1024) => (BlockNumber(1), 0),
+            (0, _) => (BlockNumber(0), index(superblock::OFFSET)),
+            _ => (self.layout.group_start(group), 0),
+        }
+    }
+
+    /// Where the first copy of the descriptors begins.
+    pub(super) fn descriptors_start(&self) -> BlockNumber {
+        self.layout.group_start(0).plus(1)
+    }
+
+    fn load_groups(&mut self) -> Result<(), Ext4Error> {
+        let size = usize::from(self.layout.descriptor_size);
+        let groups = self.layout.groups();
+        let start = self.descriptors_start();
+        for block in 0..self.layout.descriptor_blocks() {
+            let bytes = self.read_block(start.plus(block))?;
+            let left = index(groups).saturating_sub(self.groups.len());
+            self.groups.extend(bytes.chunks_exact(size).take(left).map(|bytes| Group::new(bytes.to_vec())));
+        }
+        for (number, group) in (0..).zip(&self.groups) {
+            self.check_group(number, group)?;
+        }
+        Ok(())
+    }
+
+    fn check_group(&self, number: u32, group: &Group) -> Result<(), Ext4Error> {
+        let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s descriptor has a wrong {what}")));
+        if self.checksums.descriptors()
+            && group.get(group::CHECKSUM) != self.checksums.descriptor(number, group.bytes())
+        {
+            return damaged("checksum");
+        }
+        let table = self.layout.inode_table_blocks();
+        if !self.layout.contains(group.block_bitmap(), 1)
+            || !self.layout.contains(group.inode_bitmap(), 1)
+            || !self.layout.contains(group.inode_table(), table)
+        {
+            return damaged("place for its bitmaps or inode table");
+        }
+        let inodes = self.layout.inodes_per_group;
+        if group.free_blocks() > self.layout.group_len(number) {
+            return damaged("number of free blocks");
+        }
+        if group.free_inodes() > inodes || group.used_directories() > inodes {
+            return damaged("number of free inodes or directories");
+        }
+        if self.checksums.descriptors() && group.unused_inodes() > inodes {
+            return damaged("number of unused inodes");
+        }
+        Ok(())
+    }
+
+    pub(super) fn group(&mut self, number: u32) -> Result<&mut Group, Ext4Error> {
+        self.groups
+            .get_mut(index(number))
+            .ok_or_else(|| Ext4Error::corrupt(format!("block group {number} does not exist")))
+    }
+
+    /// A block's bytes, as they are to become.
+    pub(super) fn read_block(&self, block: BlockNumber) -> Result<Vec<u8>, Ext4Error> {
+        if let Some(bytes) = self.changed.get(&block) {
+            return Ok(bytes.clone());
+        }
+        if !self.layout.contains(block, 1) {
+            return Err(Ext4Error::corrupt(format!("block {} lies outside of the file system", block.0)));
+        }
+        let mut bytes = vec![0; index(self.layout.block_size)];
+        self.disk.read_at(self.layout.bytes(block.0), &mut bytes).map_err(Ext4Error::disk("read a block"))?;
+        Ok(bytes)
+    }
+
+    /// Gives a block new bytes: exactly a block of them.
+    pub(super) fn change_block(&mut self, block: BlockNumber, mut bytes: Vec<u8>) {
+        bytes.resize(index(self.layout.block_size), 0);
+        self.changed.insert(block, bytes);
+    }
+
+    /// The bitmap of `number`'s blocks, loaded or computed.
+    pub(super) fn block_bitmap(&mut self, number: u32) -> Result<&mut Bitmap, Ext4Error> {
+        if self.group(number)?.blocks.is_none() {
+            let bitmap = self.load_block_bitmap(number)?;
+            let group = self.group(number)?;
+            group.clear_flag(group::BLOCK_UNINIT);
+            group.blocks = Some(bitmap);
+        }
+        let group = self.group(number)?;
+        group.blocks.as_mut().ok_or_else(|| Ext4Error::corrupt(format!("group {number} has no block bitmap")))
+    }
+
+    fn load_block_bitmap(&mut self, number: u32) -> Result<Bitmap, Ext4Error> {
+        let len = self.layout.group_len(number);
+        let uninit = self.checksums.descriptors() && self.group(number)?.has(group::BLOCK_UNINIT);
+        let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s block bitmap {what}")));
+        let layout = self.layout.clone();
+        if uninit {
+            let group = self.group(number)?;
+            let bitmap = group.computed_blocks(number, &layout);
+            if bitmap.count_clear() != group.free_blocks() {
+                return damaged("is marked as not in use although blocks are");
+            }
+            return Ok(bitmap);
+        }
+        let place = self.group(number)?.block_bitmap();
+        let bytes = self.read_block(place)?;
+        if self.checksums.metadata() {
+            let checksum = self.bitmap_checksum(&bytes, layout.blocks_per_group);
+            if !self.group(number)?.block_bitmap_checksum_is(checksum) {
+                return damaged("has a wrong checksum");
+            }
+        }
+        let bitmap = Bitmap::from_disk(bytes, len);
+        let group = self.group(number)?;
+        if bitmap.count_clear() != group.free_blocks() {
+            return damaged("and its count of free blocks disagree");
+        }
+        let own = group.own_blocks(number, &layout);
+        if own.into_iter().any(|(from, to)| bitmap.next_clear(from).is_some_and(|bit| bit < to)) {
+            return damaged("calls the group's own metadata free");
+        }
+        Ok(bitmap)
+    }
+
+    /// The bitmap of `number`'s inodes, loaded or computed.
+    pub(super) fn inode_bitmap(&mut self, number: u32) -> Result<&mut Bitmap, Ext4Error> {
+        if self.group(number)?.inodes.is_none() {
+            let bitmap = self.load_inode_bitmap(number)?;
+            let group = self.group(number)?;
+            group.clear_flag(group::INODE_UNINIT);
+            group.inodes = Some(bitmap);
+        }
+        let group = self.group(number)?;
+        group.inodes.as_mut().ok_or_else(|| Ext4Error::corrupt(format!("group {number} has no inode bitmap")))
+    }
+
+    fn load_inode_bitmap(&mut self, number: u32) -> Result<Bitmap, Ext4Error> {
+        let inodes = self.layout.inodes_per_group;
+        let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s inode bitmap {what}")));
+        let bitmap = if self.checksums.descriptors() && self.group(number)?.has(group::INODE_UNINIT) {
+            Bitmap::empty(self.layout.block_size, inodes)
+        } else {
+            let place = self.group(number)?.inode_bitmap();
+            let bytes = self.read_block(place)?;
+            if self.checksums.metadata() {
+                let checksum = self.bitmap_checksum(&bytes, inodes);
+                if !self.group(number)?.inode_bitmap_checksum_is(checksum) {
+                    return damaged("has a wrong checksum");
+                }
+            }
+            Bitmap::from_disk(bytes, inodes)
+        };
+        if bitmap.count_clear() != self.group(number)?.free_inodes() {
+            return damaged("and its count of free inodes disagree");
+        }
+        Ok(bitmap)
+    }
+
+    fn bitmap_checksum(&self, bytes: &[u8], bits: u32) -> u32 {
+        crc32c(self.checksums.seed(), bytes.get(..index(bits / 8)).unwrap_or_default())
+    }
+
+    /// The block of the inode table that holds `number`, and where in it.
+    fn inode_place(&mut self, number: InodeNumber) -> Result<(BlockNumber, usize), Ext4Error> {
+        let (group, place) = self.layout.locate_inode(number)?;
+        let size = u32::from(self.layout.inode_size);
+        let per_block = self.layout.block_size / size;
+        let block = self.group(group)?.inode_table().plus(u64::from(place / per_block));
+        Ok((block, index(place % per_block * size)))
+    }
+
+    fn load_inode(&mut self, number: InodeNumber) -> Result<(), Ext4Error> {
+        if self.inodes.contains_key(&number) {
+            return Ok(());
+        }
+        let (block, offset) = self.inode_place(number)?;
+        let end = offset + usize::from(self.layout.inode_size);
+        let bytes = self.read_block(block)?.get(offset..end).unwrap_or_default().to_vec();
+        let inode = Inode::from_disk(bytes);
+        if self.checksums.metadata() && !inode.checksum_is_right(number, &self.checksums) {
+            return Err(Ext4Error::corrupt(format!("inode {} has a wrong checksum", number.0)));
+        }
+        self.inodes.insert(number, inode);
+        Ok(())
+    }
+
+    /// An inode, as it is to become.
+    pub(super) fn inode(&mut self, number: InodeNumber) -> Result<&mut Inode, Ext4Error> {
+        self.load_inode(number)?;
+        self.inodes.get_mut(&number).ok_or_else(|| Ext4Error::corrupt(format!("inode {} does not exist", number.0)))
+    }
+
+    /// Puts an inode in place of what was there.
+    pub(super) fn put_inode(&mut self, number: InodeNumber, inode: Inode) {
+        self.inodes.insert(number, inode);
+    }
+
+    /// Where the checksums of inode `number`'s blocks start.
+    pub(super) fn inode_seed(&mut self, number: InodeNumber) -> Result<u32, Ext4Error> {
+        let generation = self.inode(number)?.get(super::inode::GENERATION);
+        Ok(self.checksums.inode_seed(number, generation))
+    }
+
+    /// Moves the changed inodes into the blocks of the inode tables.
+    pub(super) fn flush_inodes(&mut self) -> Result<(), Ext4Error> {
+        let inodes = std::mem::take(&mut self.inodes);
+        let mut open: Option<(BlockNumber, Vec<u8>)> = None;
+        for (number, mut inode) in inodes {
+            if !inode.dirty {
+                continue;
+            }
+            inode.set_checksum(number, &self.checksums);
+            let (block, offset) = self.inode_place(number)?;
+            if open.as_ref().is_none_or(|(place, _)| *place != block) {
+                if let Some((place, bytes)) = open.take() {
+                    self.change_block(place, bytes);
+                }
+                open = Some((block, self.inode_table_block(number, block)?));
+            }
+            if let Some((_, bytes)) = &mut open {
+                let end = offset + inode.bytes().len();
+                if let Some(slot) = bytes.get_mut(offset..end) {
+                    slot.copy_from_slice(inode.bytes());
+                }
+            }
+        }
+        if let Some((place, bytes)) = open {
+            self.change_block(place, bytes);
+        }
+        Ok(())
+    }
+
+    /// The block of an inode table that holds `number`, with zeros where nothing was ever stored.
+    fn inode_table_block(&mut self, number: InodeNumber, block: BlockNumber) -> Result<Vec<u8>, Ext4Error> {
+        let mut bytes = self.read_block(block)?;
+        if self.checksums.descriptors() {
+            let (group, place) = self.layout.locate_inode(number)?;
+            let size = u32::from(self.layout.inode_size);
+            let per_block = self.layout.block_size / size;
+            let used = self.layout.inodes_per_group.saturating_sub(self.group(group)?.unused_on_disk);
+            let first = place - place % per_block;
+            let meaningful = used.saturating_sub(first).min(per_block) * size;
+            bytes.get_mut(index(meaningful)..).unwrap_or_default().fill(0);
+        }
+        Ok(bytes)
+    }
+
+    /// Moves the changed bitmaps into blocks, and their checksums into the descriptors.
+    pub(super) fn flush_bitmaps(&mut self) {
+        let metadata = self.checksums.metadata();
+        for number in 0..self.groups.len() {
+            let Some(group) = self.groups.get(number) else { break };
+            let blocks = group.blocks.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
+            let inodes = group.inodes.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
+            let places = (group.block_bitmap(), group.inode_bitmap());
+            let checksum = |bytes: &Option<Vec<u8>>, bits: u32| {
+                bytes.as_ref().filter(|_| metadata).map(|bytes| self.bitmap_checksum(bytes, bits))
+            };
+            let checksums =
+                (checksum(&blocks, self.layout.blocks_per_group), checksum(&inodes, self.layout.inodes_per_group));
+            if let Some(group) = self.groups.get_mut(number) {
+                group.set_bitmap_checksums(checksums.0, checksums.1);
+            }
+            for (place, bytes) in [(places.0, blocks), (places.1, inodes)] {
+                if let Some(bytes) = bytes {
+                    self.change_block(place, bytes);
+                }
+            }
+        }
+    }
+
+    /// Puts superblock and descriptors, with their counts and checksums, into all places that hold them.
+    pub(super) fn flush_descriptors(&mut self) -> Result<(), Ext4Error> {
+        let mut table = Vec::new();
+        for (number, group) in (0..).zip(&mut self.groups) {
+            let checksum = self.checksums.descriptor(number, group.bytes());
+            group.set(group::CHECKSUM, checksum);
+            table.extend_from_slice(group.bytes());
+        }
+        let free_inodes = self.groups.iter().map(|group| u64::from(group.free_inodes())).sum::<u64>();
+        let free_blocks = self.free_blocks();
+        self.superblock.set_free_blocks(free_blocks);
+        self.superblock.set(superblock::FREE_INODES_COUNT, super::record::low32(free_inodes));
+        let copies = std::iter::once(0).chain(self.layout.backup_groups());
+        for group in copies {
+            let start = self.layout.group_start(group);
+            for (number, bytes) in (1..).zip(table.chunks(index(self.layout.block_size))) {
+                self.change_block(start.plus(number), bytes.to_vec());
+            }
+            let superblock = self.superblock.encode(group);
+            let (block, offset) = self.superblock_place(group);
+            // What lies before and behind the superblock is not ours: boot code, and padding.
+            let mut bytes = self.read_block(block)?;
+            if let Some(slot) = bytes.get_mut(offset..offset + superblock::SIZE) {
+                slot.copy_from_slice(&superblock);
+            }
+            self.change_block(block, bytes);
+        }
+        Ok(())
+    }
+
+    /// Free blocks, the reserved ones included.
+    pub(super) fn free_blocks(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.free_blocks())).sum()
+    }
+
+    /// Writes everything that changed; answers the number of bytes.
+    pub(super) fn write(&mut self) -> Result<u64, Ext4Error> {
+        const LONGEST: usize = 4 << 20;
+        let failed = || Ext4Error::disk("write the metadata");
+        for (offset, len) in std::mem::take(&mut self.zeroed) {
+            self.disk.zero(offset, len).map_err(failed())?;
+        }
+        let mut written = 0;
+        let mut run: Option<(BlockNumber, Vec<u8>)> = None;
+        let mut next = BlockNumber(0);
+        for (block, bytes) in std::mem::take(&mut self.changed) {
+            match &mut run {
+                Some((_, pending)) if block == next && pending.len() < LONGEST => pending.extend_from_slice(&bytes),
+                _ => {
+                    if let Some((start, pending)) = run.replace((block, bytes)) {
+                        written += count(pending.len());
+                        self.disk.write_at(self.layout.bytes(start.0), &pending).map_err(failed())?;
+                    }
+                }
+            }
+            next = block.plus(1);
+        }
+        if let Some((start, pending)) = run {
+            written += count(pending.len());
+            self.disk.write_at(self.layout.bytes(start.0), &pending).map_err(failed())?;
+        }
+        Ok(written)
+    }
+}

@@ -1,0 +1,184 @@
+//! The store: from an artifact's name to a verified file on this machine.
+//!
+//! Files come from the cache, from mirrors, from upstream, in this order; their digests come from a pin,
+//! from the lock file or from the publisher's checksum file, and never from a mirror. What is in the cache
+//! was verified on its way in and is not hashed again. Signatures, rate limits and pruning are not here yet.
+
+mod archive;
+mod base;
+mod cache;
+mod checksums;
+mod error;
+mod fetch;
+mod http;
+mod location;
+mod part;
+mod pins;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::artifact::Artifact;
+use crate::disk::HostFile;
+use crate::progress::Progress;
+
+pub use archive::{Archive, Member, MemberKind};
+pub use error::{Cause, Mismatch, Missing, Origin, StoreError};
+pub use http::Patience;
+pub use location::Mirror;
+pub use pins::Pins;
+
+use cache::Cache;
+use http::Client;
+use location::{Location, Place};
+
+/// Version markers and checksum files are not longer than this.
+const TEXT_LIMIT: u64 = 4 << 20;
+
+/// How a [`Store`] works.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The cache folder; made where it is missing.
+    pub cache: PathBuf,
+    /// Tried in order, before upstream. Never trusted.
+    pub mirrors: Vec<Mirror>,
+    /// Never open a socket.
+    pub offline: bool,
+    /// Digests that the user's lock file holds.
+    pub pins: Pins,
+    /// The proxy for HTTP and HTTPS. The library does not look at the environment:
+    /// `ureq::Proxy::try_from_env` is the caller's.
+    pub proxy: Option<ureq::Proxy>,
+    /// Timeouts and retries.
+    pub patience: Patience,
+    /// Downloads at once.
+    pub connections: usize,
+}
+
+impl StoreOptions {
+    /// A store in the folder `cache`: online, no mirrors, no pins, no proxy, four downloads at once.
+    #[must_use]
+    pub fn new(cache: impl Into<PathBuf>) -> Self {
+        Self {
+            cache: cache.into(),
+            mirrors: Vec::new(),
+            offline: false,
+            pins: Pins::default(),
+            proxy: None,
+            patience: Patience::default(),
+            connections: 4,
+        }
+    }
+}
+
+/// Gets artifacts, once, and keeps them.
+#[derive(Debug)]
+pub struct Store {
+    cache: Cache,
+    mirrors: Vec<Mirror>,
+    offline: bool,
+    pins: Pins,
+    client: Client,
+    connections: usize,
+    /// The publishers' checksum files seen so far, by URL.
+    checksum_files: Mutex<BTreeMap<String, Arc<str>>>,
+}
+
+impl Store {
+    /// Opens the cache folder; several stores, in several processes, may have it open.
+    ///
+    /// # Errors
+    /// [`StoreError::Cache`] if the folder cannot be made.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        Ok(Self {
+            cache: Cache::open(&options.cache)?,
+            client: Client::new(options.patience, options.proxy),
+            mirrors: options.mirrors,
+            offline: options.offline,
+            pins: options.pins,
+            connections: options.connections,
+            checksum_files: Mutex::default(),
+        })
+    }
+
+    /// The artifact as a verified local file, which stays as it is for as long as it is open.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but those of archives and bases.
+    pub fn get(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Arc<HostFile>, StoreError> {
+        Ok(self.blob(artifact, progress)?.file)
+    }
+
+    /// Several artifacts, some at a time; the result is in the order of `artifacts`.
+    ///
+    /// # Errors
+    /// As [`Store::get`]. All are tried: offline, one error names all that is missing; otherwise more than
+    /// one failure is a [`StoreError::Several`].
+    pub fn get_all(&self, artifacts: &[Artifact], progress: &dyn Progress) -> Result<Vec<Arc<HostFile>>, StoreError> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(BTreeMap::new());
+        let work = || {
+            while let Some((index, artifact)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                artifacts.get(index).map(|artifact| (index, artifact))
+            } {
+                let result = self.get(artifact, progress);
+                results.lock().unwrap_or_else(PoisonError::into_inner).insert(index, result);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..self.connections.min(artifacts.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut files = Vec::new();
+        let mut failures = Vec::new();
+        for result in results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+            match result {
+                Ok(file) => files.push(file),
+                Err(error) => failures.push(error),
+            }
+        }
+        if failures.is_empty() { Ok(files) } else { Err(together(failures)) }
+    }
+
+    /// A small text as its publisher serves it now, such as `stable-1.36.txt`. It is neither cached nor
+    /// taken from a mirror: nothing could tell whether it is the right one.
+    ///
+    /// # Errors
+    /// [`StoreError::Offline`] without the network, and those of fetching.
+    pub fn text(&self, url: &str, progress: &dyn Progress) -> Result<String, StoreError> {
+        match Location::parse(url)?.upstream() {
+            Place::Http(_) if self.offline => {
+                Err(StoreError::Offline { missing: vec![Missing { url: url.to_owned(), checksum_file: None }] })
+            }
+            Place::Http(url) => self.client.text(&url, TEXT_LIMIT, progress),
+            Place::File(path) => fetch::read_text(&path, TEXT_LIMIT),
+        }
+    }
+}
+
+/// One error of several: the one there is, or a list.
+fn together(mut failures: Vec<StoreError>) -> StoreError {
+    if failures.iter().all(|failure| matches!(failure, StoreError::Offline { .. })) {
+        let mut all: Vec<Missing> = Vec::new();
+        for failure in failures {
+            if let StoreError::Offline { missing } = failure {
+                all.extend(missing);
+            }
+        }
+        all.dedup();
+        return StoreError::Offline { missing: all };
+    }
+    match failures.pop() {
+        Some(only) if failures.is_empty() => only,
+        last => {
+            failures.extend(last);
+            StoreError::Several { failures }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Getting one artifact: which digest it must have, where it can come from, and into the cache with it
+//! if it is the right one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use super::cache::Shelf;
+use super::error::{shown, with_causes};
+use super::location::{Location, Place};
+use super::part::Part;
+use super::{Mismatch, Missing, Origin, Store, StoreError, checksums};
+use crate::artifact::{Artifact, Checksum, Digest};
+use crate::disk::HostFile;
+use crate::progress::Progress;
+
+/// A verified artifact.
+pub(super) struct Blob {
+    pub(super) file: Arc<HostFile>,
+    pub(super) sha256: Digest,
+}
+
+/// What an artifact must be.
+struct Expected {
+    digest: Digest,
+    origin: Origin,
+}
+
+impl Store {
+    /// The artifact, from the cache or from where it can be had.
+    pub(super) fn blob(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Blob, StoreError> {
+        let location = Location::parse(&artifact.url)?;
+        let expected = match (&artifact.checksum, self.known(artifact)?) {
+            (_, Some(expected)) => expected,
+            (Checksum::Pinned(digest), None) => Expected { digest: digest.clone(), origin: Origin::Pin },
+            (Checksum::File { url }, None) => {
+                let remembered = self.remembered(&artifact.url, url);
+                if let Some(blob) = remembered.as_ref().map(|digest| self.cached(digest)).transpose()?.flatten() {
+                    return Ok(blob);
+                }
+                let digest = match remembered {
+                    Some(digest) if self.offline => digest,
+                    _ => self.published(&artifact.url, &location.name(), url, progress)?,
+                };
+                Expected { digest, origin: Origin::ChecksumFile(url.clone()) }
+            }
+        };
+        match self.cached(&expected.digest)? {
+            Some(blob) => Ok(blob),
+            None => self.fetch(&artifact.url, &location, &expected, progress),
+        }
+    }
+
+    /// What the artifact must be, as far as its own pin and the lock file tell.
+    fn known(&self, artifact: &Artifact) -> Result<Option<Expected>, StoreError> {
+        let locked = self.pins.digest(&artifact.url);
+        let origin = || Origin::LockFile(self.pins.path().to_owned());
+        match (&artifact.checksum, locked) {
+            (Checksum::Pinned(pinned), Some(locked))
+                if pinned.algorithm() == locked.algorithm() && pinned != locked =>
+            {
+                Err(StoreError::PinsDiffer {
+                    url: artifact.url.clone(),
+                    pinned: Box::new(pinned.clone()),
+                    locked: Box::new(locked.clone()),
+                    lock_file: self.pins.path().to_owned(),
+                })
+            }
+            (Checksum::Pinned(_), _) | (_, None) => Ok(None),
+            (Checksum::File { .. }, Some(locked)) => Ok(Some(Expected { digest: locked.clone(), origin: origin() })),
+        }
+    }
+
+    /// The digest that `checksum_file` had for `url` when it was last asked.
+    fn remembered(&self, url: &str, checksum_file: &str) -> Option<Digest> {
+        self.cache.recall(&checksum_key(url, checksum_file))?.parse().ok()
+    }
+
+    /// The digest that `checksum_file` has for the artifact now.
+    fn published(
+        &self,
+        url: &str,
+        name: &str,
+        checksum_file: &str,
+        progress: &dyn Progress,
+    ) -> Result<Digest, StoreError> {
+        let text = self.checksum_file(url, checksum_file, progress)?;
+        let digest = checksums::digest_for(&text, name)
+            .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name: name.to_owned() })?;
+        self.cache.remember(&checksum_key(url, checksum_file), &digest.to_string())?;
+        Ok(digest)
+    }
+
+    /// The publisher's checksum file, asked for once.
+    fn checksum_file(&self, url: &str, file: &str, progress: &dyn Progress) -> Result<Arc<str>, StoreError> {
+        let seen = || self.checksum_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = seen().get(file) {
+            return Ok(Arc::clone(text));
+        }
+        if is_open_to_forgery(file) {
+            progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
+        }
+        let text = self.text(file, progress).map_err(|error| match error {
+            StoreError::Offline { .. } => {
+                let missing = Missing { url: url.to_owned(), checksum_file: Some(file.to_owned()) };
+                StoreError::Offline { missing: vec![missing] }
+            }
+            source => StoreError::NoChecksum { url: url.to_owned(), source: Box::new(source) },
+        })?;
+        let text: Arc<str> = text.into();
+        seen().insert(file.to_owned(), Arc::clone(&text));
+        Ok(text)
+    }
+
+    /// The artifact of this digest, if it is in the cache.
+    fn cached(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        let sha256 = match digest {
+            Digest::Sha256(_) => digest.clone(),
+            // Blobs are named by their sha256; the index knows which one has this sha512.
+            Digest::Sha512(_) => match self.cache.recall(&format!("sha512-{digest}")).map(|text| text.parse()) {
+                Some(Ok(sha256)) => sha256,
+                _ => return Ok(None),
+            },
+        };
+        let file = self.cache.find(Shelf::Blob, &sha256.to_string())?;
+        Ok(file.map(|file| Blob { file, sha256 }))
+    }
+
+    /// Gets what is not in the cache from the first place that has it.
+    fn fetch(
+        &self,
+        url: &str,
+        location: &Location,
+        expected: &Expected,
+        progress: &dyn Progress,
+    ) -> Result<Blob, StoreError> {
+        let name = location.name();
+        let claim = self.cache.claim(&format!("get-{}", expected.digest), &format!("`{name}`"), progress)?;
+        if let Some(blob) = self.cached(&expected.digest)? {
+            return Ok(blob);
+        }
+        let mut part = Part::open(claim.temp(), &expected.digest)?;
+        let mut last = None;
+        for (place, mirror) in self.places(location) {
+            if part.is_complete() {
+                break;
+            }
+            match self.fill(&mut part, &place, &name, expected, progress) {
+                Ok(()) => break,
+                Err(error) if error.is_local() => {
+                    // A full disk is not to be kept full by what cannot be completed.
+                    let _ = part.restart();
+                    return Err(error);
+                }
+                Err(error) => {
+                    if mirror {
+                        progress.note(&format!("mirror: {}", with_causes(&error)));
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        if !part.is_complete() {
+            let missing = || vec![Missing { url: url.to_owned(), checksum_file: None }];
+            return Err(last.unwrap_or_else(|| StoreError::Offline { missing: missing() }));
+        }
+        let sha256 = Digest::Sha256(part.sha256());
+        if matches!(expected.digest, Digest::Sha512(_)) {
+            self.cache.remember(&format!("sha512-{}", expected.digest), &sha256.to_string())?;
+        }
+        let file = self.cache.publish(&claim, part.file()?, Shelf::Blob, &sha256.to_string())?;
+        Ok(Blob { file, sha256 })
+    }
+
+    /// Where to look, and whether that is a mirror. A folder that does not have the file is passed over.
+    fn places(&self, location: &Location) -> Vec<(Place, bool)> {
+        let mirrors = self.mirrors.iter().flat_map(|mirror| location.at(mirror)).map(|place| (place, true));
+        let usable = |place: &Place, mirror: bool| match place {
+            Place::File(path) => !mirror || path.is_file(),
+            Place::Http(_) => !self.offline,
+        };
+        mirrors.chain([(location.upstream(), false)]).filter(|(place, mirror)| usable(place, *mirror)).collect()
+    }
+
+    /// Fills `part` from `place` with the right bytes; with wrong ones it is empty afterwards.
+    fn fill(
+        &self,
+        part: &mut Part,
+        place: &Place,
+        name: &str,
+        expected: &Expected,
+        progress: &dyn Progress,
+    ) -> Result<(), StoreError> {
+        let mut web_page = false;
+        match place {
+            Place::File(path) => copy(path, name, part, progress)?,
+            Place::Http(url) => {
+                web_page = self.client.download(url, name, part, progress)?;
+                if !part.is_complete() && part.is_continued() {
+                    // Put together from several answers: only one from a single answer can be judged.
+                    part.restart()?;
+                    web_page = self.client.download(url, name, part, progress)?;
+                }
+            }
+        }
+        if part.is_complete() {
+            return Ok(());
+        }
+        let actual = part.digest();
+        part.restart()?;
+        let (expected, origin) = (expected.digest.clone(), expected.origin.clone());
+        let mismatch = Mismatch { from: place.to_string(), expected, actual, origin, web_page };
+        Err(StoreError::Mismatch(Box::new(mismatch)))
+    }
+}
+
+/// Copies a local file. It is not linked: a link would change when its owner changes the file.
+fn copy(path: &Path, name: &str, part: &mut Part, progress: &dyn Progress) -> Result<(), StoreError> {
+    let error = |source| StoreError::Read { path: path.to_owned(), source };
+    part.restart()?;
+    let mut file = File::open(path).map_err(error)?;
+    progress.begin(name, file.metadata().ok().map(|data| data.len()));
+    let mut buffer = vec![0; 1 << 20];
+    let result = loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(read) => {
+                if let Err(error) = part.append(buffer.get(..read).unwrap_or_default()) {
+                    break Err(error);
+                }
+                progress.advance(read as u64);
+            }
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => break Err(error(source)),
+        }
+    };
+    progress.end();
+    result
+}
+
+/// A local text of at most `limit` bytes.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, StoreError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > limit {
+        return Err(StoreError::TooLong { url: path.display().to_string(), limit });
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn checksum_key(url: &str, checksum_file: &str) -> String {
+    let hash = Sha256::new().chain_update(url).chain_update("\n").chain_update(checksum_file).finalize();
+    format!("checksum-{}", Digest::Sha256(hash.into()))
+}
+
+/// Whether a checksum file's URL lets anybody between here and there write the digests.
+fn is_open_to_forgery(url: &str) -> bool {
+    let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+    host.is_some_and(|host| host != "localhost" && !host.starts_with("127."))
+}

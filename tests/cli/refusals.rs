@@ -1,0 +1,296 @@
+//! Bad input: each a test of the whole message.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::guest::{self, ROOT_SECTOR};
+use crate::run::{Kitchen, SSH_KEY, tool, words};
+
+const AARCH64: u8 = 183;
+const X86_64: u8 = 62;
+
+/// A bake of `guest.img` into `out.img` that needs no network.
+const BAKE: [&str; 14] = [
+    "pi4",
+    "node-2",
+    "--base",
+    "guest.img",
+    "--ssh-key",
+    SSH_KEY,
+    "--defer",
+    "kubernetes",
+    "--runtime",
+    "distro",
+    "--offline",
+    "--quiet",
+    "-o",
+    "out.img",
+];
+
+/// `BAKE` with more arguments.
+fn bake_with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    BAKE.iter().copied().chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn unknown_profile() {
+    Kitchen::new().refused(
+        &["plan", "pi44", "node-2"],
+        1,
+        "
+error: there is no profile `pi44`
+
+hint: did you mean `pi4`?
+",
+    );
+}
+
+#[test]
+fn unknown_node() {
+    Kitchen::new().refused(
+        &["plan", "pi4", "nod-2"],
+        1,
+        "
+error: cluster `home` has no node `nod-2`
+
+hint: did you mean `node-2`? its nodes are `node-1` (control plane and gateway) and `node-2`, `node-3`, … (workers); a worker of another cluster may have any name, see `--join`
+",
+    );
+}
+
+#[test]
+fn malformed_profile() {
+    let kitchen = Kitchen::new();
+    fs::create_dir_all(kitchen.path("config/profiles")).expect("a folder");
+    fs::write(kitchen.path("config/profiles/mine.yaml"), "architecture: arm64\nbase: [debian-13-rpi\nfirmware: x\n")
+        .expect("a profile");
+    kitchen.refused(&["plan", "mine", "node-2"], 1, "");
+}
+
+#[test]
+fn not_a_disk_image() {
+    let kitchen = Kitchen::new();
+    fs::write(kitchen.path("guest.img"), vec![b'x'; 1 << 20]).expect("a file");
+    kitchen.refused(&BAKE, 1, "");
+    assert!(!kitchen.path("out.img").exists());
+}
+
+#[test]
+fn truncated_image() {
+    let kitchen = Kitchen::new();
+    let image = guest::raspberry_pi(&kitchen, AARCH64);
+    fs::File::options().write(true).open(image).and_then(|file| file.set_len(100 << 20)).expect("a cut");
+    kitchen.refused(&BAKE, 1, "");
+}
+
+#[test]
+fn truncated_xz() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    tool("xz-utils", Command::new("xz").args(["-0", "-k"]).arg(kitchen.path("guest.img")));
+    let packed = kitchen.path("guest.img.xz");
+    let len = fs::metadata(&packed).expect("metadata").len();
+    fs::File::options().write(true).open(&packed).and_then(|file| file.set_len(len - 100)).expect("a cut");
+    let bake: Vec<&str> = BAKE.iter().map(|word| if *word == "guest.img" { "guest.img.xz" } else { word }).collect();
+    kitchen.refused(&bake, 1, "");
+}
+
+#[test]
+fn no_root_file_system() {
+    let kitchen = Kitchen::new();
+    let image = guest::raspberry_pi(&kitchen, AARCH64);
+    // The superblock's magic goes.
+    overwrite(&image, ROOT_SECTOR * 512 + 1024 + 0x38, &[0, 0]);
+    kitchen.refused(&BAKE, 1, "");
+}
+
+#[test]
+fn a_feature_that_is_not_understood() {
+    let kitchen = Kitchen::new();
+    let image = guest::raspberry_pi(&kitchen, AARCH64);
+    let root = format!("{}?offset={}", image.display(), ROOT_SECTOR * 512);
+    tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "feature encrypt"]).arg(root));
+    kitchen.refused(&BAKE, 1, "");
+}
+
+fn overwrite(path: &std::path::Path, offset: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::options().write(true).open(path).expect("the image");
+    file.write_all_at(bytes, offset).expect("a write");
+}
+
+#[test]
+fn base_for_another_architecture() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, X86_64);
+    kitchen.refused(
+        &BAKE,
+        1,
+        "
+error: base image `guest.img` is for amd64, profile `pi4` is for arm64
+
+hint: choose a base image or a profile that go together; without `--base` the profile's own is used
+",
+    );
+}
+
+#[test]
+fn size_too_small() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    let output = kitchen.run(&bake_with(&["--size", "200MiB"]));
+    let message = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let needed = message.split("--size ").nth(1).and_then(|rest| rest.split('`').next()).expect("the needed size");
+    assert!(
+        message.starts_with(&format!("error: an image of 209715200 bytes is too small: {needed} bytes are needed\n")),
+        "{message}"
+    );
+    let enough = needed.to_owned();
+    kitchen.ok(&bake_with(&["--size", &enough]));
+    assert_eq!(fs::metadata(kitchen.path("out.img")).expect("an image").len().to_string(), enough);
+}
+
+#[test]
+fn read_only_target() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    let bake: Vec<&str> = BAKE.iter().map(|word| if *word == "out.img" { "/proc/out.img" } else { word }).collect();
+    kitchen.refused(&bake, 1, "");
+}
+
+#[test]
+fn full_target() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    fs::create_dir(kitchen.path("small")).expect("a folder");
+    // A file system of 1 MiB of the test's own, where the host lets it have one.
+    let script = format!(
+        "mount -t tmpfs -o size=1m tmpfs small && {} {} ; code=$?; ls -A small >&2; exit $code",
+        env!("CARGO_BIN_EXE_imgbake"),
+        BAKE.map(|word| format!("'{}'", word.replace("out.img", "small/out.img"))).join(" ")
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", &script])
+        .current_dir(kitchen.path(""))
+        .env("HOME", kitchen.path("home"))
+        .env("IMGBAKE_CONFIG_DIR", kitchen.path("config"))
+        .env("IMGBAKE_CACHE_DIR", kitchen.path("cache"))
+        .output()
+        .expect("unshare starts: install the Debian package `util-linux`");
+    assert_eq!(kitchen.anonymous(&words(&output)), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn wrong_checksum() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    let folder = kitchen.path("mirror/dl.k8s.io/release/v1.36.4/bin/linux/arm64");
+    fs::create_dir_all(&folder).expect("a folder");
+    for name in ["kubeadm", "kubelet", "kubectl"] {
+        fs::write(folder.join(name), "not it\n").expect("a file");
+    }
+    let output = kitchen.run(&[
+        "pi4",
+        "node-2",
+        "--base",
+        "guest.img",
+        "--ssh-key",
+        SSH_KEY,
+        "--runtime",
+        "distro",
+        "--offline",
+        "--quiet",
+        "--mirror",
+        "mirror",
+        "-o",
+        "out.img",
+    ]);
+    assert_eq!(kitchen.anonymous(&words(&output)), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn unreachable_url() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, AARCH64);
+    // A port that was free a moment ago: nobody answers there.
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    fs::create_dir_all(kitchen.path("config/profiles/bases")).expect("a folder");
+    let base = format!(
+        "description: gone\narchitecture: arm64\nfirmware: raspberry-pi\ndistribution: debian\nrelease: \"13\"\nseed: boot-partition\n\
+         vendor:\n  url: http://127.0.0.1:{port}/gone.img\n  format: raw\n  digest: {}\n",
+        "0".repeat(64)
+    );
+    fs::write(kitchen.path("config/profiles/bases/gone.yaml"), base).expect("a base");
+    let output = kitchen.run(&["pi4", "node-2", "--base", "gone", "--ssh-key", SSH_KEY, "--quiet", "-o", "out.img"]);
+    assert_eq!(kitchen.anonymous(&words(&output)).replace(&port.to_string(), "PORT"), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn terminal_as_output() {
+    let kitchen = Kitchen::new();
+    let line = format!("{} pi4 node-2", env!("CARGO_BIN_EXE_imgbake"));
+    // `script` gives the command a terminal.
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .current_dir(kitchen.path(""))
+        .output()
+        .expect("script starts: install the Debian package `bsdutils`");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"),
+        "error: an image is binary data and standard output is a terminal\n\n\
+         hint: redirect it, `imgbake pi4 node-2 > node-2.img`, or name a file, `-o node-2.img`\n"
+    );
+}
+
+#[test]
+fn malformed_token() {
+    let hash = format!("sha256:{}", "0".repeat(64));
+    Kitchen::new().refused(
+        &["plan", "vps-amd64", "edge-1", "--join", "203.0.113.7:6443", "--token", "secret-token", "--ca-cert-hash", &hash],
+        1,
+        "
+error: the join token is malformed
+
+hint: a token is 6 and 16 lower case letters or digits with a dot between; `kubeadm token create` on the control plane makes one
+",
+    );
+}
+
+#[test]
+fn expired_token() {
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let join = ["plan", "vps-amd64", "edge-1", "--join", "203.0.113.7:6443", "--token", "abcdef.0123456789abcdef"];
+    Kitchen::new().refused(
+        &[&join[..], &["--ca-cert-hash", &hash, "--token-expires", "2026-01-01T00:00:00Z"]].concat(),
+        1,
+        "
+error: the join token expired at 2026-01-01T00:00:00Z
+
+hint: `kubeadm token create --ttl 72h --print-join-command` on the control plane makes a new one
+",
+    );
+}
+
+#[test]
+fn an_existing_image_survives_a_failed_bake() {
+    let kitchen = Kitchen::new();
+    guest::raspberry_pi(&kitchen, X86_64);
+    fs::write(kitchen.path("out.img"), "precious\n").expect("a file");
+    fs::set_permissions(kitchen.path("out.img"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    assert!(!kitchen.run(&BAKE).status.success());
+    assert_eq!(fs::read_to_string(kitchen.path("out.img")).expect("the old image"), "precious\n");
+    let left: Vec<String> = fs::read_dir(kitchen.path(""))
+        .expect("the kitchen")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("out"))
+        .collect();
+    assert_eq!(left, ["out.img"]);
+}

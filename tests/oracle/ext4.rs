@@ -1,0 +1,10 @@
+//! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
+
+#[path = "ext4_image.rs"]
+mod image;
+#[path = "ext4_matrix.rs"]
+mod matrix;
+#[path = "ext4_model.rs"]
+mod model;
+#[path = "ext4_small.rs"]
+mod small;

@@ -1,0 +1,136 @@
+//! File systems made by mke2fs, edited through an overlay, written out and judged.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use imgbake::{Attributes, Disk, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp};
+use tempfile::TempDir;
+
+/// A moment that no clock will show again.
+pub const NOON: Timestamp = Timestamp { seconds: 1_700_000_000, nanoseconds: 123_456_789 };
+
+/// Attributes of an ordinary file or folder.
+pub fn plain(mode: u16) -> Attributes {
+    Attributes { mode, mtime: NOON, ..Attributes::default() }
+}
+
+/// Runs a tool of the package `e2fsprogs` (or another one, as `package` says); answers its standard output.
+/// Panics unless it succeeds.
+pub fn run(package: &str, command: &mut Command) -> String {
+    let output = command
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; install the package {package}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?} failed:\n{stdout}\n{stderr}");
+    stdout
+}
+
+/// A file system image in a folder of its own.
+pub struct Image {
+    folder: TempDir,
+    pub path: PathBuf,
+}
+
+impl Image {
+    /// An image of `size` bytes made by mke2fs with `options`.
+    pub fn make(size: u64, options: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("fs.img");
+        File::create(&path).unwrap().set_len(size).unwrap();
+        let mut command = Command::new("mke2fs");
+        command.args(["-q", "-F", "-t", "ext4", "-U", "11223344-5566-7788-99aa-bbccddeeff00"]);
+        command.args(["-E", "hash_seed=d5a6b1c2-0102-0304-0506-0708090a0b0c"]).args(options).arg(&path);
+        // Debian's mke2fs.conf, with what it asks for independent of the host's own.
+        command.env("MKE2FS_CONFIG", "/etc/mke2fs.conf").env("E2FSPROGS_FAKE_TIME", "1600000000");
+        run("e2fsprogs", &mut command);
+        Self { folder, path }
+    }
+
+    /// A file beside the image, for contents to map.
+    pub fn host_file(&self, name: &str, bytes: &[u8]) -> Arc<HostFile> {
+        let path = self.folder.path().join(name);
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        HostFile::open(&path).unwrap()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Edits the image, seen as a disk of `size` bytes.
+    pub fn edit<T>(&mut self, size: u64, edit: impl FnOnce(&mut Ext4Editor) -> T) -> (T, Ext4Summary) {
+        let base = FileDisk::new(HostFile::open(&self.path).unwrap());
+        let size = size.max(base.size());
+        let mut overlay = Overlay::new(Arc::new(base), size);
+        let mut editor = Ext4Editor::open(&mut overlay).unwrap();
+        let result = edit(&mut editor);
+        let summary = editor.finish().unwrap();
+        let next = self.folder.path().join("next.img");
+        export(&overlay, &next);
+        drop(overlay);
+        std::fs::rename(next, &self.path).unwrap();
+        (result, summary)
+    }
+
+    /// As [`Image::edit`] on the size there is.
+    pub fn edit_here<T>(&mut self, edit: impl FnOnce(&mut Ext4Editor) -> T) -> T {
+        self.edit(0, edit).0
+    }
+
+    pub fn check(&self) {
+        self.e2fsck(&["-fn"]);
+    }
+
+    pub fn e2fsck(&self, options: &[&str]) {
+        run("e2fsprogs", Command::new("e2fsck").args(options).arg(&self.path));
+    }
+
+    pub fn debugfs(&self, request: &str) -> String {
+        run("e2fsprogs", Command::new("debugfs").arg("-R").arg(request).arg(&self.path))
+    }
+
+    /// A field of `dumpe2fs -h`.
+    pub fn field(&self, name: &str) -> String {
+        let text = run("e2fsprogs", Command::new("dumpe2fs").arg("-h").arg(&self.path));
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.rsplit_once(':').unwrap().1.trim().to_owned()
+    }
+
+    pub fn copy(&self, name: impl AsRef<OsStr>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(Path::new(name.as_ref()));
+        run("coreutils", Command::new("cp").arg("--sparse=always").arg(&self.path).arg(&path));
+        Self { folder, path }
+    }
+}
+
+/// Writes a disk into a sparse file.
+pub fn export(disk: &dyn Disk, path: &Path) {
+    let file = File::create(path).unwrap();
+    file.set_len(disk.size()).unwrap();
+    for piece in disk.pieces(0..disk.size()).unwrap() {
+        let len = usize::try_from(piece.len).unwrap();
+        match piece.source {
+            Source::Zero => {}
+            Source::Bytes(bytes, from) => file.write_all_at(&bytes[from..from + len], piece.offset).unwrap(),
+            Source::File(range) => {
+                let mut buffer = vec![0; 1 << 20];
+                let mut done = 0;
+                while done < piece.len {
+                    let part = buffer.len().min(usize::try_from(piece.len - done).unwrap());
+                    range.read_at(done, &mut buffer[..part]).unwrap();
+                    file.write_all_at(&buffer[..part], piece.offset + done).unwrap();
+                    done += part as u64;
+                }
+            }
+            Source::Opaque => panic!("an overlay over a file has no opaque pieces"),
+        }
+    }
+}
