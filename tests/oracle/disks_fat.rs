@@ -1,5 +1,6 @@
 //! FAT file systems that we edited or made, as fsck.fat and mtools see them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -109,4 +110,51 @@ fn edit_new(disk: &mut Overlay) {
     editor.create_dir("EFI/BOOT").unwrap();
     editor.write("EFI/BOOT/grub.cfg", b"configfile\n").unwrap();
     editor.finish().unwrap();
+}
+
+/// A generator that repeats itself: the test must fail the same way twice.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn hundreds_of_random_edits_leave_what_a_map_would_hold() {
+    for (seed, mib, kind) in
+        [(1, 3, FatKind::Fat12), (2, 20, FatKind::Fat16), (3, 40, FatKind::Fat32), (4, 40, FatKind::Fat32)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("random");
+        let mut dice = Dice(seed);
+        let mut disk = blank(mib * MIB);
+        format_fat(&mut disk, &FormatOptions { label: String::new(), volume_id: 1, kind, time: TIME }).unwrap();
+        let mut model: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for _ in 0..4 {
+            let mut editor = FatEditor::open(&mut disk, TIME).unwrap();
+            for _ in 0..60 {
+                let folder = ["", "", "overlays/", "EFI/boot/", "a deep/and long/folder name/"][dice.roll(5) as usize];
+                let file = format!("{folder}{} {}.bin", "n".repeat(dice.roll(40) as usize + 1), dice.roll(12));
+                if dice.roll(3) == 0 {
+                    assert_eq!(editor.remove(&file).unwrap(), model.remove(&file).is_some());
+                } else {
+                    let bytes = vec![dice.roll(256) as u8; dice.roll(20_000) as usize];
+                    editor.write(&file, &bytes).unwrap();
+                    model.insert(file, bytes);
+                }
+            }
+            editor.finish().unwrap();
+            save(&disk, &path);
+            assert_clean(&path);
+            let editor = FatEditor::open(&mut disk, TIME).unwrap();
+            for (file, bytes) in &model {
+                assert!(editor.read(file, 20_000).unwrap().as_ref() == Some(bytes), "{file}");
+            }
+            drop(editor);
+            assert_eq!(contents(&path, &dir.path().join("out")).lines().count(), model.len());
+        }
+    }
 }
