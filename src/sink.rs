@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use target::Target;
+use target::{Redirected, Target};
 
 /// Bytes collected before they are written.
 const BUFFER: usize = 1024 * 1024;
@@ -144,7 +144,7 @@ impl Sink {
     pub fn stdout() -> Self {
         let terminal = io::stdout().is_terminal();
         let out = match target::redirected_stdout() {
-            Some((file, base)) => Out::File { target: Target::Foreign(file), base, at: base },
+            Some((file, base)) => Out::File { target: Target::Foreign(Redirected::new(file, base)), base, at: base },
             None => Out::Stream(Box::new(io::stdout()), terminal),
         };
         Self::new("standard output".to_owned(), out)

@@ -14,7 +14,7 @@ use super::SinkError;
 /// Where a regular file's bytes go.
 pub(super) enum Target {
     /// An open file that has its name already: standard output.
-    Foreign(File),
+    Foreign(Redirected),
     /// A new file without a name.
     #[cfg(target_os = "linux")]
     Nameless(File, PathBuf),
@@ -51,7 +51,8 @@ impl Target {
 
     pub fn file(&self) -> &File {
         match self {
-            Self::Foreign(file) | Self::Hidden(file, ..) => file,
+            Self::Foreign(output) => &output.file,
+            Self::Hidden(file, ..) => file,
             #[cfg(target_os = "linux")]
             Self::Nameless(file, _) => file,
         }
@@ -61,10 +62,36 @@ impl Target {
     pub fn name(self) -> Result<(), SinkError> {
         let error = |path: &Path, source| SinkError::Rename { path: path.display().to_string(), source };
         match self {
-            Self::Foreign(_) => Ok(()),
+            Self::Foreign(mut output) => {
+                output.complete = true;
+                Ok(())
+            }
             #[cfg(target_os = "linux")]
             Self::Nameless(file, path) => link(&file, &path).map_err(|source| error(&path, source)),
             Self::Hidden(_, hidden, path) => hidden.persist(&path).map_err(|failed| error(&path, failed.error)),
+        }
+    }
+}
+
+/// Standard output that leads to a file. Its name cannot wait, so at least half an image does not stay in it.
+pub(super) struct Redirected {
+    file: File,
+    base: u64,
+    complete: bool,
+}
+
+impl Redirected {
+    /// `file`, whose image is to begin at `base`, its end.
+    pub fn new(file: File, base: u64) -> Self {
+        Self { file, base, complete: false }
+    }
+}
+
+impl Drop for Redirected {
+    fn drop(&mut self) {
+        if !self.complete {
+            // The failure that led here is the one to report.
+            let _ = self.file.set_len(self.base);
         }
     }
 }

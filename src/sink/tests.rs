@@ -64,6 +64,28 @@ fn a_hidden_name_is_as_good_where_there_are_no_nameless_files() {
     assert_eq!((names(dir.path()), fs::read(&path).unwrap()), (vec!["node.img".to_owned()], b"kept".to_vec()));
 }
 
+#[test]
+fn redirected_output_keeps_what_was_there_and_no_half_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.img");
+    let redirected = || {
+        fs::write(&path, "before").unwrap();
+        let mut file = File::options().write(true).open(&path).unwrap();
+        let base = file.seek(SeekFrom::End(0)).unwrap();
+        let mut sink =
+            Sink::new("x".into(), Out::File { target: Target::Foreign(Redirected::new(file, base)), base, at: base });
+        sink.zeros(10_000).unwrap();
+        sink.write(b"after").unwrap();
+        sink.zeros(5_000).unwrap();
+        sink.flush().unwrap();
+        sink
+    };
+    drop(redirected());
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    redirected().commit().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), [&b"before"[..], &[0; 10_000], b"after", &[0; 5_000]].concat());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_image_is_its_owners_and_a_replaced_one_keeps_its_mode() {
