@@ -2,6 +2,8 @@
 
 #[path = "ext4_image.rs"]
 mod image;
+#[path = "ext4_journal.rs"]
+mod journal;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
