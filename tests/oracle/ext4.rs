@@ -8,5 +8,7 @@ mod journal;
 mod matrix;
 #[path = "ext4_model.rs"]
 mod model;
+#[path = "ext4_scale.rs"]
+mod scale;
 #[path = "ext4_small.rs"]
 mod small;

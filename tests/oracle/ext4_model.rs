@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    fn add(&mut self, path: &str, body: Body, attributes: Attributes) {
+    pub fn add(&mut self, path: &str, body: Body, attributes: Attributes) {
         self.nodes.push(Node { body, attributes });
         self.names.insert(path.to_owned(), self.nodes.len() - 1);
     }
