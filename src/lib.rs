@@ -25,5 +25,8 @@ pub use artifact::{Artifact, Checksum, Digest};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
-pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
+pub use ext4::{
+    Attributes as Ext4Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata as Ext4Metadata,
+    Summary as Ext4Summary, Timestamp,
+};
 pub use progress::{Progress, Silent};

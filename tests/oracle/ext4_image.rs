@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{Attributes, Disk, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp};
+use imgbake::{
+    Disk, Ext4Attributes as Attributes, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp,
+};
 use tempfile::TempDir;
 
 /// A moment that no clock will show again.

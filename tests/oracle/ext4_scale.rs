@@ -71,6 +71,28 @@ fn one_folder_with_forty_thousand_entries() {
     }
 }
 
+/// More subfolders than a link count can say: it says 1.
+#[test]
+fn a_folder_with_more_subfolders_than_it_can_count() {
+    let mut image = Image::make(256 * MIB, &["-N", "70000", "-b", "1024", "-O", "dir_nlink"]);
+    image.edit_here(|editor| {
+        editor.mkdir("/d", &plain(0o755)).unwrap();
+        for number in 0..65_010 {
+            editor.mkdir(format!("/d/{number}"), &plain(0o755)).unwrap();
+        }
+    });
+    image.check();
+    image.edit_here(|editor| {
+        assert_eq!(editor.metadata("/d").unwrap().unwrap().links, 1);
+        for number in 0..100 {
+            assert!(editor.remove(format!("/d/{number}")).unwrap());
+        }
+    });
+    image.check();
+    image.edit_here(|editor| assert!(editor.remove("/d").unwrap()));
+    image.check();
+}
+
 #[test]
 fn a_file_of_more_than_four_gibibytes() {
     let mut image = Image::make(6000 * MIB, &[]);

@@ -1,6 +1,6 @@
 //! One edit after the other, each with what e2fsprogs says about it.
 
-use imgbake::{Content, Ext4Editor, Ext4Error, FileKind, Overlay, ZeroDisk};
+use imgbake::{Content, Ext4Editor, Ext4Error, FileDisk, FileKind, HostFile, Overlay, ZeroDisk};
 
 use super::image::{Image, export, plain, run};
 use super::model::{Body, Model, Random};
@@ -117,7 +117,10 @@ fn shared_attribute_blocks_are_told_apart() {
             rustix::fs::setxattr(&path, c"user.large", &[7; 1000], rustix::fs::XattrFlags::CREATE).unwrap();
         }
     });
-    if !root {
+    if root {
+        let block = |path: &str| image.debugfs(&format!("stat {path}")).split("File ACL: ").nth(1).map(str::to_owned);
+        assert!(block(&paths[0]).unwrap().starts_with(block(&paths[4]).unwrap().split_whitespace().next().unwrap()));
+    } else {
         image.edit_here(|editor| {
             paths.iter().for_each(|path| editor.write(path, Content::Bytes(b"x".to_vec()), &attributes).unwrap());
         });
@@ -129,7 +132,7 @@ fn shared_attribute_blocks_are_told_apart() {
         assert_eq!(editor.xattrs(&paths[3]).unwrap(), attributes.xattrs);
     });
     image.check();
-    image.edit_here(|editor| paths.iter().for_each(|path| drop(editor.remove(path).unwrap())));
+    image.edit_here(|editor| paths.iter().for_each(|path| assert_eq!(editor.remove(path).unwrap(), *path != paths[1])));
     image.check();
 }
 
@@ -242,6 +245,51 @@ fn paths_follow_the_image_s_links_and_never_leave_it() {
     });
     image.check();
     assert_eq!(image.debugfs("cat /a/b/g"), "g");
+}
+
+#[test]
+fn uncommon_features_are_kept_or_refused() {
+    for features in ["^filetype", "sparse_super2,^resize_inode", "^dir_nlink,^large_file,^huge_file", "verity"] {
+        let mut image = Image::make(300 * MIB, &["-O", features, "-b", "1024"]);
+        let host = image.host_file("content", &vec![3; 1_000_000]);
+        let (mut model, mut random) = (Model::default(), Random(9));
+        image.edit_here(|editor| model.edit(editor, &mut random, &host, 200));
+        image.check();
+        model.compare_kernel(&image);
+    }
+    for (features, name) in [
+        ("bigalloc", "`bigalloc`"),
+        ("inline_data", "`inline_data`"),
+        ("encrypt", "`encrypt`"),
+        ("casefold", "`casefold`"),
+        ("quota", "`quota`"),
+        ("ea_inode", "`ea_inode`"),
+        ("meta_bg,^resize_inode", "`meta_bg`"),
+        ("mmp", "`mmp`"),
+        ("project,quota", "`quota`, `project`"),
+        ("^extent,^64bit", "no `extent` feature (ext2 or ext3)"),
+    ] {
+        let image = Image::make(64 * MIB, &["-O", features]);
+        let mut overlay = image.overlay();
+        let error = Ext4Editor::open(&mut overlay).err().unwrap();
+        assert!(matches!(error, Ext4Error::Unsupported { .. }));
+        assert!(error.to_string().contains(name), "{features}: {error}");
+    }
+    let image = Image::make(64 * MIB, &["-O", "sparse_super2,^resize_inode", "-b", "1024"]);
+    let mut overlay = Overlay::new(std::sync::Arc::new(FileDisk::new(HostFile::open(&image.path).unwrap())), 1 << 30);
+    let error = Ext4Editor::open(&mut overlay).unwrap().grow(100 * MIB).unwrap_err();
+    assert!(error.to_string().contains("`sparse_super2`"), "{error}");
+}
+
+#[test]
+fn a_truncated_image_is_said_to_be_one() {
+    let image = Image::make(64 * MIB, &[]);
+    let mut overlay = Overlay::new(std::sync::Arc::new(FileDisk::new(HostFile::open(&image.path).unwrap())), 60 * MIB);
+    let error = Ext4Editor::open(&mut overlay).err().unwrap();
+    let want = "the ext4 file system is damaged: it has 67108864 bytes and its disk or partition only 62914560 (a truncated image?)";
+    assert_eq!(error.to_string(), want);
+    let mut nothing = Overlay::new(std::sync::Arc::new(ZeroDisk::new(0)), 60 * MIB);
+    assert!(matches!(Ext4Editor::open(&mut nothing), Err(Ext4Error::NotExt4 { found: 0 })));
 }
 
 #[test]
