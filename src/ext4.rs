@@ -110,6 +110,9 @@ impl FileKind {
     }
 }
 
+/// A name in a folder, and what it stands for.
+pub type Name = (Vec<u8>, FileKind);
+
 /// What is known about a file, folder or link of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {

@@ -30,10 +30,18 @@ pub(super) struct Cursors {
     inode_group: u32,
 }
 
+/// What all groups together have free.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Free {
+    /// Blocks, those kept for root included.
+    pub(super) blocks: u64,
+    pub(super) inodes: u64,
+}
+
 impl Volume<'_> {
     /// Takes `blocks` free blocks, in as few runs as there are.
     pub(super) fn allocate(&mut self, blocks: u64) -> Result<Vec<Run>, Ext4Error> {
-        let free = self.free_blocks();
+        let free = self.free.blocks;
         if blocks > free {
             return Err(Ext4Error::NoSpace { needed: self.layout.bytes(blocks), free: self.layout.bytes(free) });
         }
@@ -101,6 +109,7 @@ impl Volume<'_> {
         self.block_bitmap(number)?.set_range(bit, bit + len);
         let group = self.group(number)?;
         group.set_free_blocks(group.free_blocks().saturating_sub(len));
+        self.free.blocks = self.free.blocks.saturating_sub(len.into());
         Ok(())
     }
 
@@ -131,6 +140,7 @@ impl Volume<'_> {
             bitmap.clear_range(bit, stop);
             let group = self.group(number)?;
             group.set_free_blocks(group.free_blocks().saturating_add(stop - bit));
+            self.free.blocks += u64::from(stop - bit);
             for cursor in &mut self.cursors.blocks {
                 cursor.freed = Some(cursor.freed.map_or(number, |before| before.min(number)));
             }
@@ -174,6 +184,7 @@ impl Volume<'_> {
             if directory {
                 group.set_used_directories(group.used_directories().saturating_add(1));
             }
+            self.free.inodes = self.free.inodes.saturating_sub(1);
             let number = InodeNumber(number * per_group + place + 1);
             self.put_inode(number, inode);
             return Ok(number);
@@ -195,6 +206,7 @@ impl Volume<'_> {
         if directory {
             group.set_used_directories(group.used_directories().saturating_sub(1));
         }
+        self.free.inodes += 1;
         self.cursors.inode_group = self.cursors.inode_group.min(group_number);
         let size = self.layout.inode_size;
         self.put_inode(number, Inode::free(size));
@@ -213,12 +225,7 @@ impl Volume<'_> {
     /// Free bytes that are not kept for root.
     pub(super) fn free_bytes(&self) -> u64 {
         let reserved = self.superblock.reserved_blocks();
-        self.layout.bytes(self.free_blocks().saturating_sub(reserved))
-    }
-
-    /// Free inodes of all groups.
-    pub(super) fn free_inodes(&self) -> u64 {
-        self.groups.iter().map(|group| u64::from(group.free_inodes())).sum()
+        self.layout.bytes(self.free.blocks.saturating_sub(reserved))
     }
 
     /// How large a new inode's extra part is.

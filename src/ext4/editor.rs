@@ -280,7 +280,7 @@ impl<'disk> Editor<'disk> {
 
     /// Whether an inode and `blocks` blocks can be had once what is at `place` is gone.
     fn check_room(&mut self, path: &[u8], place: &Place, blocks: u64) -> Result<(), Ext4Error> {
-        let (mut inodes, mut free) = (self.volume.free_inodes(), self.volume.free_blocks());
+        let (mut inodes, mut free) = (self.volume.free.inodes, self.volume.free.blocks);
         if let Some(old) = place.inode {
             if self.kind(old)? == FileKind::Directory {
                 return Err(Ext4Error::IsADirectory { path: show(path) });

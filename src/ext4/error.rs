@@ -23,7 +23,7 @@ pub enum Ext4Error {
         found: u16,
     },
     /// Something we do not edit.
-    #[error("the ext4 file system has {what}, which is not supported")]
+    #[error("an ext4 file system with {what} is not supported")]
     Unsupported {
         /// What, by its name in e2fsprogs.
         what: String,

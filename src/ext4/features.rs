@@ -79,7 +79,7 @@ pub(super) fn check(superblock: &Superblock) -> Result<(), Ext4Error> {
     }
     if !superblock.has_incompat(EXTENTS) {
         return Err(Ext4Error::Unsupported {
-            what: "no `extent` feature (it is ext2 or ext3)".into(),
+            what: "no `extent` feature (ext2 or ext3)".into(),
             hint: Some("convert a copy with `tune2fs -O extent`, then `e2fsck -fy`"),
         });
     }

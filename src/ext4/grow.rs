@@ -76,7 +76,7 @@ impl Volume<'_> {
             return Err(Ext4Error::GrowLimit { asked: size, limit: old.bytes(most) });
         }
         if new.groups() > old.groups() && self.superblock.has_compat(features::SPARSE_SUPER2) {
-            return Err(Ext4Error::unsupported("the feature `sparse_super2` and is to grow by whole groups"));
+            return Err(Ext4Error::unsupported("the feature `sparse_super2` that is to grow by whole groups"));
         }
         let left =
             if resizable { descriptor_room - new.descriptor_blocks() } else { old.reserved_descriptor_blocks.into() };
@@ -88,6 +88,7 @@ impl Volume<'_> {
         self.block_bitmap(last)?.grow(new);
         let group = self.group(last)?;
         group.set_free_blocks(group.free_blocks() + (new - old));
+        self.free.blocks += u64::from(new - old);
         Ok(())
     }
 
@@ -111,6 +112,8 @@ impl Volume<'_> {
         if !group.has(group::INODE_UNINIT) {
             group.inodes = Some(super::bitmap::Bitmap::empty(layout.block_size, layout.inodes_per_group));
         }
+        self.free.blocks += u64::from(group.free_blocks());
+        self.free.inodes += u64::from(group.free_inodes());
         self.groups.push(group);
         self.zeroed.push((layout.bytes(table.0), layout.bytes(layout.inode_table_blocks())));
         Ok(())

@@ -146,8 +146,10 @@ mod tests {
         Hasher { function, unsigned, seed, version: 1 }
     }
 
+    type Known = (Function, bool, &'static [u8], (u32, u32));
+
     /// Expected values are those of `debugfs -R 'dx_hash -h FUNCTION -s UUID NAME'`.
-    const KNOWN: &[(Function, bool, &[u8], (u32, u32))] = &[
+    const KNOWN: &[Known] = &[
         (Function::Legacy, false, b"a", (0xe74b_53e2, 0x0)),
         (Function::HalfMd4, false, b"a", (0x537f_bcb2, 0xc304_9e5c)),
         (Function::Tea, false, b"a", (0x8963_b652, 0x3f94_2ed2)),

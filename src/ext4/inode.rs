@@ -91,7 +91,7 @@ impl Inode {
         if usize::from(size) > BASE_SIZE {
             // 28 bytes reach past the creation time, and the kernel wants multiples of four.
             let most = size.saturating_sub(128);
-            inode.set(EXTRA_ISIZE, if (28..=most).contains(&extra) && extra % 4 == 0 { extra } else { 32 });
+            inode.set(EXTRA_ISIZE, if (28..=most).contains(&extra) && extra.is_multiple_of(4) { extra } else { 32 });
         }
         inode
     }

@@ -1,8 +1,7 @@
 //! The journal of a file system that was not unmounted cleanly: what it holds is put into place first.
 //!
-//! Written from the kernel's Documentation/filesystems/ext4/journal.rst (jbd2, checksums v2 and v3, revoked
-//! blocks, 64-bit numbers). A journal ends where a transaction is incomplete. Checksums v1 are not
-//! checked. Fast commits, asynchronous commits without checksums and external journals are refused by
+//! Written from the kernel's Documentation/filesystems/ext4/journal.rst (jbd2, checksums v1 to v3, revoked
+//! blocks, 64-bit numbers). A journal ends where a transaction is incomplete. Fast commits, asynchronous commits without checksums and external journals are refused by
 //! name. Everything in a journal is big endian.
 
 use std::collections::BTreeMap;
@@ -22,6 +21,7 @@ const COMMIT: u32 = 2;
 const SUPERBLOCK_V2: u32 = 4;
 const REVOKE: u32 = 5;
 
+const COMPAT_CHECKSUM: u32 = 0x1;
 const INCOMPAT_64BIT: u32 = 0x2;
 const INCOMPAT_ASYNC_COMMIT: u32 = 0x4;
 const INCOMPAT_CSUM_V2: u32 = 0x8;
@@ -43,12 +43,16 @@ const S_MAXLEN: usize = 0x10;
 const S_FIRST: usize = 0x14;
 const S_SEQUENCE: usize = 0x18;
 const S_START: usize = 0x1c;
+const S_COMPAT: usize = 0x24;
 const S_INCOMPAT: usize = 0x28;
 const S_UUID: std::ops::Range<usize> = 0x30..0x40;
 const S_CHECKSUM: usize = 0xfc;
 const S_SIZE: usize = 1024;
-/// Offset of a commit block's checksum.
+/// Offsets of a commit block's kind and size of checksum (with v1), and of the checksum.
+const COMMIT_KIND: usize = 0xc;
 const COMMIT_CHECKSUM: usize = 0x10;
+/// crc32, four bytes.
+const COMMIT_CRC32: u32 = 0x0104_0000;
 /// Offset of the count and of the numbers in a revoke block.
 const REVOKE_COUNT: usize = 0xc;
 const REVOKE_NUMBERS: usize = 0x10;
@@ -61,6 +65,14 @@ fn put_be32(bytes: &mut [u8], at: usize, value: u32) {
     if let Some(slot) = bytes.get_mut(at..at.saturating_add(4)) {
         slot.copy_from_slice(&value.to_be_bytes());
     }
+}
+
+/// crc32, most significant bit first, as checksums v1 use it.
+fn crc32_be(seed: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(seed, |crc, byte| {
+        let step = |crc: u32, _| if crc >> 31 == 1 { crc << 1 ^ 0x04c1_1db7 } else { crc << 1 };
+        (0..8).fold(crc ^ u32::from(*byte) << 24, step)
+    })
 }
 
 /// A block that a transaction changes, and where in the journal its new bytes are.
@@ -76,6 +88,22 @@ struct Change {
 struct Transaction {
     changes: Vec<Change>,
     revoked: Vec<BlockNumber>,
+    /// The sum of all its blocks, with checksums v1.
+    sum: Option<u32>,
+}
+
+impl Transaction {
+    fn add(&mut self, journal: &Journal, block: &[u8]) {
+        if journal.sums() {
+            self.sum = Some(crc32_be(self.sum.unwrap_or(!0), block));
+        }
+    }
+
+    /// Whether a commit block says the same; one of before the feature was switched on says nothing.
+    fn is_whole(&self, journal: &Journal, commit: &[u8]) -> bool {
+        let (kind, sum) = (be32(commit, COMMIT_KIND), be32(commit, COMMIT_CHECKSUM));
+        !journal.sums() || kind == 0 && sum == 0 || kind == COMMIT_CRC32 && sum == self.sum.unwrap_or(!0)
+    }
 }
 
 /// The journal's own blocks, and what its superblock says.
@@ -91,6 +119,11 @@ struct Journal {
 impl Journal {
     fn checked(&self) -> bool {
         self.incompat & (INCOMPAT_CSUM_V2 | INCOMPAT_CSUM_V3) != 0
+    }
+
+    /// Whether commit blocks hold the sum of their transaction.
+    fn sums(&self) -> bool {
+        be32(&self.superblock, S_COMPAT) & COMPAT_CHECKSUM != 0 && !self.checked()
     }
 
     fn after(&self, block: u32) -> u32 {
@@ -213,6 +246,7 @@ impl Volume<'_> {
             steps += 1;
             match be32(&block, HEADER_TYPE) {
                 DESCRIPTOR if journal.is_right(&block, tail) => {
+                    current.add(journal, &block);
                     for (change, checksum) in tags(journal, &block) {
                         let change = Change { source: at, ..change };
                         let data = self.read_journal(journal, at)?;
@@ -220,12 +254,14 @@ impl Volume<'_> {
                             // Damage in a block that was committed is not the end of the log: nobody may guess.
                             return Err(Ext4Error::corrupt(format!("block {at} of the journal has a wrong checksum")));
                         }
+                        current.add(journal, &data);
                         current.changes.push(change);
                         at = journal.after(at);
                         steps = steps.saturating_add(1);
                     }
                 }
                 REVOKE if journal.is_right(&block, tail) => current.revoked.extend(revoked(journal, &block)),
+                COMMIT if !current.is_whole(journal, &block) => break,
                 COMMIT if journal.is_right(&block, COMMIT_CHECKSUM) => {
                     complete.push(std::mem::take(&mut current));
                     sequence = sequence.wrapping_add(1);

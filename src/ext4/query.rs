@@ -1,10 +1,12 @@
 //! Questions about the image, answered as it is to become.
 
+use std::collections::BTreeMap;
+
 use super::editor::Editor;
 use super::error::{Ext4Error, show};
 use super::inode::InodeNumber;
 use super::record::index;
-use super::{FileKind, Metadata, xattr};
+use super::{FileKind, Metadata, Name, xattr};
 use crate::disk::Content;
 
 /// The longest target of a symbolic link that any kernel follows.
@@ -44,7 +46,7 @@ impl Editor<'_> {
     /// Files and folders that can still be made.
     #[must_use]
     pub fn free_inodes(&self) -> u64 {
-        self.volume.free_inodes()
+        self.volume.free.inodes
     }
 
     /// Bytes of bitmaps and inode tables in each of the groups that growing adds, and bytes in such a group.
@@ -177,7 +179,7 @@ impl Editor<'_> {
     ///
     /// # Errors
     /// [`Ext4Error::NotADirectory`] if it is something else; as [`Editor::metadata`].
-    pub fn read_dir(&mut self, path: impl AsRef<[u8]>) -> Result<Option<Vec<(Vec<u8>, FileKind)>>, Ext4Error> {
+    pub fn read_dir(&mut self, path: impl AsRef<[u8]>) -> Result<Option<Vec<Name>>, Ext4Error> {
         let path = path.as_ref();
         let Some(number) = self.walk(path, true)?.and_then(|place| place.inode) else { return Ok(None) };
         if self.kind(number)? != FileKind::Directory {
@@ -193,10 +195,7 @@ impl Editor<'_> {
     ///
     /// # Errors
     /// [`Ext4Error::NotFound`]; as [`Editor::metadata`].
-    pub fn xattrs(
-        &mut self,
-        path: impl AsRef<[u8]>,
-    ) -> Result<std::collections::BTreeMap<Vec<u8>, Vec<u8>>, Ext4Error> {
+    pub fn xattrs(&mut self, path: impl AsRef<[u8]>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ext4Error> {
         let number = self.find(path.as_ref(), false)?;
         let xattrs = self.volume.xattrs(number)?;
         Ok(xattrs.iter().filter_map(|(name, value)| xattr::from_disk(name, value)).collect())

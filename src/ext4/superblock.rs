@@ -96,7 +96,7 @@ impl Superblock {
         let what = if state & STATE_ERRORS != 0 {
             "recorded errors"
         } else if state & STATE_CLEAN == 0 {
-            "not been unmounted cleanly"
+            "changes that were never finished (it was not unmounted cleanly)"
         } else if state & STATE_ORPHANS != 0 || self.get(LAST_ORPHAN) != 0 {
             "deleted files that were still open (an orphan list)"
         } else {
@@ -220,7 +220,8 @@ mod tests {
         superblock.set(FEATURE_INCOMPAT, features::EXTENTS | 0x8000 | 0x8000_0000);
         superblock.set(FEATURE_RO_COMPAT, 0x200);
         let error = Superblock::parse(superblock.encode(0)).unwrap_err();
-        let want = "the ext4 file system has the features `inline_data`, `incompat:0x80000000`, `bigalloc`, which is not supported";
+        let want =
+            "an ext4 file system with the features `inline_data`, `incompat:0x80000000`, `bigalloc` is not supported";
         assert_eq!(error.to_string(), want);
     }
 

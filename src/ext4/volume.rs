@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::alloc::{Cursors, Free};
 use super::bitmap::Bitmap;
 use super::checksum::{Checksums, crc32c};
 use super::error::Ext4Error;
@@ -23,7 +24,8 @@ pub(super) struct Volume<'disk> {
     pub(super) layout: Layout,
     pub(super) checksums: Checksums,
     pub(super) groups: Vec<Group>,
-    pub(super) cursors: super::alloc::Cursors,
+    pub(super) cursors: Cursors,
+    pub(super) free: Free,
     /// Metadata blocks with new contents.
     pub(super) changed: BTreeMap<BlockNumber, Vec<u8>>,
     /// Ranges of bytes to become zero before anything else is written: new inode tables.
@@ -56,7 +58,8 @@ impl<'disk> Volume<'disk> {
             layout,
             checksums,
             groups: Vec::new(),
-            cursors: super::alloc::Cursors::default(),
+            cursors: Cursors::default(),
+            free: Free::default(),
             changed: BTreeMap::new(),
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
@@ -110,8 +113,11 @@ impl<'disk> Volume<'disk> {
             let left = index(groups).saturating_sub(self.groups.len());
             self.groups.extend(bytes.chunks_exact(size).take(left).map(|bytes| Group::new(bytes.to_vec())));
         }
+        self.free = Free::default();
         for (number, group) in (0..).zip(&self.groups) {
             self.check_group(number, group)?;
+            self.free.blocks += u64::from(group.free_blocks());
+            self.free.inodes += u64::from(group.free_inodes());
         }
         Ok(())
     }
@@ -368,10 +374,8 @@ impl<'disk> Volume<'disk> {
             group.set(group::CHECKSUM, checksum);
             table.extend_from_slice(group.bytes());
         }
-        let free_inodes = self.groups.iter().map(|group| u64::from(group.free_inodes())).sum::<u64>();
-        let free_blocks = self.free_blocks();
-        self.superblock.set_free_blocks(free_blocks);
-        self.superblock.set(superblock::FREE_INODES_COUNT, super::record::low32(free_inodes));
+        self.superblock.set_free_blocks(self.free.blocks);
+        self.superblock.set(superblock::FREE_INODES_COUNT, super::record::low32(self.free.inodes));
         let copies = std::iter::once(0).chain(self.layout.backup_groups());
         for group in copies {
             let start = self.layout.group_start(group);
@@ -388,11 +392,6 @@ impl<'disk> Volume<'disk> {
             self.change_block(block, bytes);
         }
         Ok(())
-    }
-
-    /// Free blocks, the reserved ones included.
-    pub(super) fn free_blocks(&self) -> u64 {
-        self.groups.iter().map(|group| u64::from(group.free_blocks())).sum()
     }
 
     /// Writes everything that changed; answers the number of bytes.

@@ -185,7 +185,7 @@ impl Volume<'_> {
         let inode = self.inode(number)?;
         let (inside, outside) = divide(xattrs, inode.xattr_body().len(), index(block_size))?;
         let had_block = inode.xattr_block().is_some();
-        if !outside.is_empty() && !had_block && self.free_blocks() == 0 {
+        if !outside.is_empty() && !had_block && self.free.blocks == 0 {
             return Err(Ext4Error::NoSpace { needed: block_size.into(), free: 0 });
         }
         self.drop_xattr_block(number)?;

@@ -2,9 +2,13 @@
 
 #[path = "ext4_image.rs"]
 mod image;
+#[path = "ext4_journal.rs"]
+mod journal;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
 mod model;
+#[path = "ext4_scale.rs"]
+mod scale;
 #[path = "ext4_small.rs"]
 mod small;

@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{Attributes, Disk, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp};
+use imgbake::{
+    Disk, Ext4Attributes as Attributes, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp,
+};
 use tempfile::TempDir;
 
 /// A moment that no clock will show again.
@@ -62,6 +64,26 @@ impl Image {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The image under an overlay.
+    pub fn overlay(&self) -> Overlay {
+        let base = FileDisk::new(HostFile::open(&self.path).unwrap());
+        let size = base.size();
+        Overlay::new(Arc::new(base), size)
+    }
+
+    /// Has the kernel mount the image, writable, if we are root; whether we are.
+    pub fn as_root(&mut self, work: impl FnOnce(&Path)) -> bool {
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return false;
+        }
+        let folder = self.folder.path().join("live");
+        std::fs::create_dir_all(&folder).unwrap();
+        run("mount", Command::new("mount").args(["-o", "loop"]).arg(&self.path).arg(&folder));
+        work(&folder);
+        run("mount", Command::new("umount").arg(&folder));
+        true
     }
 
     /// Edits the image, seen as a disk of `size` bytes.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{Attributes, Content, Ext4Editor, FileKind, FileRange, HostFile, Timestamp};
+use imgbake::{Content, Ext4Attributes as Attributes, Ext4Editor, FileKind, FileRange, HostFile, Timestamp};
 
 use super::image::{Image, run};
 
@@ -99,8 +99,8 @@ impl Model {
             } else if kind.is_file() {
                 Body::File(std::fs::read(entry.path()).unwrap())
             } else {
-                let major = u32::try_from(rustix::fs::major(metadata.rdev())).unwrap();
-                let minor = u32::try_from(rustix::fs::minor(metadata.rdev())).unwrap();
+                let major = rustix::fs::major(metadata.rdev());
+                let minor = rustix::fs::minor(metadata.rdev());
                 let kinds = [
                     (kind.is_char_device(), FileKind::CharacterDevice),
                     (kind.is_block_device(), FileKind::BlockDevice),
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    fn add(&mut self, path: &str, body: Body, attributes: Attributes) {
+    pub fn add(&mut self, path: &str, body: Body, attributes: Attributes) {
         self.nodes.push(Node { body, attributes });
         self.names.insert(path.to_owned(), self.nodes.len() - 1);
     }
