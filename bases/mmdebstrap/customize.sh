@@ -157,4 +157,6 @@ chroot "$root" apt-get clean
 # Traces of the build that differ each time or say where it was.
 rm -rf "$root"/var/log/*.log "$root"/var/log/apt/* "$root"/var/cache/debconf/*-old "$root"/var/cache/ldconfig/aux-cache
 rm -f "$root"/var/lib/dpkg/*-old "$root"/etc/*- "$root/var/lib/apt/extended_states.ucf-dist"
+# Not older than /usr: the first boot need not make the linker's cache, the hardware database and the catalogue again.
+touch "$root/etc/.updated" "$root/var/.updated"
 phase archiving

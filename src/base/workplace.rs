@@ -63,13 +63,12 @@ impl Workplace {
         fs::create_dir_all(&folder).map_err(BaseError::io("create", &folder))?;
         Ok(folder)
     }
+}
 
-    /// Removes all but the packages.
-    pub(super) fn close(self, progress: &dyn Progress) {
-        if let Err(error) = remove_leftovers(&self.root, self.mode) {
-            // The image is there; the next build tries again.
-            progress.note(&format!("{error}: it is left for the next build to remove"));
-        }
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // However the build ended; what cannot be removed now is the next build's to remove, and to tell of.
+        drop(remove_leftovers(&self.root, self.mode));
     }
 }
 
@@ -142,14 +141,13 @@ mod tests {
     #[test]
     fn a_build_that_was_killed_leaves_nothing_for_the_next() {
         let root = tempfile::tempdir().unwrap();
-        let killed = Workplace::open(root.path(), Mode::Root, &Silent).unwrap();
-        fs::write(killed.folder().join("root.tar"), "half").unwrap();
-        drop(killed);
+        fs::create_dir(root.path().join("building")).unwrap();
+        fs::write(root.path().join("building/root.tar"), "half").unwrap();
         let next = Workplace::open(root.path(), Mode::Root, &Silent).unwrap();
         assert_eq!(fs::read_dir(next.folder()).unwrap().count(), 1, "only the folder for the tree");
         let packages = next.packages("trixie", "arm64").unwrap();
         fs::write(packages.join("a.deb"), "kept").unwrap();
-        next.close(&Silent);
+        drop(next);
         assert!(!root.path().join("building").exists());
         assert!(packages.join("a.deb").exists());
     }
@@ -157,6 +155,7 @@ mod tests {
     #[test]
     fn a_private_folder_is_none_that_others_can_pass() {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         assert!(!others_can_pass(folder.path()));
     }
 }
