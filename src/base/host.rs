@@ -36,10 +36,15 @@ pub(super) struct Host {
     pub(super) emulated: bool,
 }
 
-const PROGRAMS: &[(&str, &str)] = &[("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("apt-get", "apt")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("apt-get", "apt"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+];
 const FOREIGN_PROGRAMS: &[(&str, &str)] = &[("arch-test", "arch-test")];
-const NAMESPACE_PROGRAMS: &[(&str, &str)] =
-    &[("unshare", "util-linux"), ("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
+const NAMESPACE_PROGRAMS: &[(&str, &str)] = &[("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
 
 /// The folders that are searched: root's too, where a user's own `PATH` lacks them (`mke2fs` is in one).
 pub(super) fn path() -> std::ffi::OsString {
