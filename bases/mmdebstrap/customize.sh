@@ -10,7 +10,7 @@ phase() { printf 'imgbake: %s\n' "$*"; }
 # The stand-ins of essential.sh go; what they held back is done now.
 for name in update-initramfs depmod update-ca-certificates py3compile py3clean; do rm -f "$root/usr/local/sbin/$name"; done
 if [ "$EMULATED" = yes ]; then borrow; fi
-version=$(ls "$root/lib/modules" | sort -V | tail -n 1)
+version=$(find "$root/usr/lib/modules" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -V | tail -n 1)
 
 settle_identity() {
 	rm -f "$root/etc/resolv.conf"
@@ -109,7 +109,7 @@ grub_configuration() {
 esp() {
 	efi=$root/boot/efi/EFI
 	mkdir -p "$efi/BOOT" "$efi/debian"
-	cp "$root/usr/lib/shim/shim$efi_arch.efi.signed" "$efi/BOOT/BOOT$(echo "$efi_arch" | tr a-z A-Z).EFI"
+	cp "$root/usr/lib/shim/shim$efi_arch.efi.signed" "$efi/BOOT/BOOT$(echo "$efi_arch" | tr '[:lower:]' '[:upper:]').EFI"
 	cp "$root/usr/lib/shim/shim$efi_arch.efi.signed" "$efi/debian/shim$efi_arch.efi"
 	for folder in BOOT debian; do
 		cp "$root/usr/lib/grub/$efi_target-signed/grub$efi_arch.efi.signed" "$efi/$folder/grub$efi_arch.efi"
@@ -123,6 +123,7 @@ esp() {
 
 # boot.img and core.img for the BIOS; the assembly patches them and puts them before the first partition's file system.
 bios() {
+	# shellcheck disable=SC2016 # grub expands it
 	printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\n' "$ROOT_UUID" >"$root/tmp/load.cfg"
 	chroot "$root" grub-mkimage -O i386-pc -p /boot/grub -c /tmp/load.cfg -o /boot/grub/i386-pc/core.img \
 		biosdisk part_gpt ext2 search_fs_uuid normal configfile linux gzio serial terminal test echo minicmd
@@ -157,4 +158,6 @@ chroot "$root" apt-get clean
 # Traces of the build that differ each time or say where it was.
 rm -rf "$root"/var/log/*.log "$root"/var/log/apt/* "$root"/var/cache/debconf/*-old "$root"/var/cache/ldconfig/aux-cache
 rm -f "$root"/var/lib/dpkg/*-old "$root"/etc/*- "$root/var/lib/apt/extended_states.ucf-dist"
+# Not older than /usr: the first boot need not make the linker's cache, the hardware database and the catalogue again.
+touch "$root/etc/.updated" "$root/var/.updated"
 phase archiving

@@ -22,9 +22,13 @@ borrow() {
 	fi
 	for name in $borrowed; do
 		program=$(command -v "$name") || continue
-		# Only in place of a plain file of the image that has not been replaced yet.
-		[ -f "$root/usr/bin/$name" ] && [ ! -L "$root/usr/bin/$name" ] && [ ! -e "$root$lent/bin/$name" ] || continue
-		for library in $(libraries "$program"); do
+		needed=$(libraries "$program")
+		# Only a program of its own, in place of a plain file of the image that has not been replaced yet.
+		if [ -z "$needed" ] || [ ! -f "$root/usr/bin/$name" ] || [ -L "$root/usr/bin/$name" ] ||
+			[ -e "$root$lent/bin/$name" ]; then
+			continue
+		fi
+		for library in $needed; do
 			grep -qxF "$library" "$root$lent/libraries" && continue
 			# A library of the image under the same path is another architecture's mistake: leave all as it is.
 			[ ! -e "$root$library" ] || continue 2
@@ -35,9 +39,12 @@ borrow() {
 		mv "$root/usr/bin/$name" "$root$lent/bin/$name"
 		cp -L "$program" "$root/usr/bin/$name"
 	done
+	# Slow is better than broken.
+	chroot "$root" /bin/sh -c 'cp --version | sed -n 1p | grep -q .' || give_back
 }
 
 give_back() {
+	[ -d "$root$lent" ] || return 0
 	for program in "$root$lent"/bin/*; do mv "$program" "$root/usr/bin/"; done
 	while read -r library; do
 		rm -f "$root$library"

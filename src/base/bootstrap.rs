@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
 use super::error::BaseError;
-use super::host::{Host, command};
+use super::host::{Host, Mode, command};
 use super::mirror::Mirror;
 use super::recipe::{Recipe, id};
 use super::transcript::Transcript;
@@ -64,7 +64,7 @@ impl Bootstrap<'_> {
         let mut log = File::create(self.log).map_err(BaseError::io("create", self.log))?;
         let (reader, writer) = std::io::pipe().map_err(BaseError::io("open a pipe for", self.log))?;
         let twin = writer.try_clone().map_err(BaseError::io("open a pipe for", self.log))?;
-        let mut mmdebstrap = command("mmdebstrap");
+        let mut mmdebstrap = enclosed(self.host.mode);
         mmdebstrap.args(self.arguments()).envs(self.environment()).stdout(writer).stderr(twin);
         let mut child = Running(mmdebstrap.spawn().map_err(BaseError::io("start", Path::new("mmdebstrap")))?);
         // Our copies of the pipe's end: open, they would keep it from ever ending.
@@ -162,6 +162,23 @@ impl Bootstrap<'_> {
 
 /// From bookworm on, firmware has a component of its own.
 const COMPONENTS: &str = "main non-free-firmware";
+
+/// mmdebstrap, so that it ends when we do, even by kill -9. As root it mounts `/proc` and more inside the root tree: in
+/// a mount and process namespace that go with the last of its programs, none of that can stay behind.
+fn enclosed(mode: Mode) -> Command {
+    let mut enclosed = command("setpriv");
+    match mode {
+        Mode::Root => {
+            enclosed.args(["--pdeathsig", "KILL"]);
+            enclosed.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        }
+        Mode::Unshare => {
+            enclosed.args(["--pdeathsig", "TERM"]);
+        }
+    }
+    enclosed.arg("mmdebstrap");
+    enclosed
+}
 
 /// A program that is stopped if we give up on it.
 struct Running(Child);

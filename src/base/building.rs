@@ -44,9 +44,7 @@ pub(super) fn build(
         log: &out.with_extension("log"),
     };
     bootstrap.run(progress)?;
-    assemble(recipe, &tar, epoch, workplace.folder(), out, progress)?;
-    workplace.close(progress);
-    Ok(())
+    assemble(recipe, &tar, epoch, workplace.folder(), out, progress)
 }
 
 /// See [`super::assemble`].

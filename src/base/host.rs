@@ -36,10 +36,15 @@ pub(super) struct Host {
     pub(super) emulated: bool,
 }
 
-const PROGRAMS: &[(&str, &str)] = &[("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("apt-get", "apt")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("apt-get", "apt"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+];
 const FOREIGN_PROGRAMS: &[(&str, &str)] = &[("arch-test", "arch-test")];
-const NAMESPACE_PROGRAMS: &[(&str, &str)] =
-    &[("unshare", "util-linux"), ("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
+const NAMESPACE_PROGRAMS: &[(&str, &str)] = &[("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
 
 /// The folders that are searched: root's too, where a user's own `PATH` lacks them (`mke2fs` is in one).
 pub(super) fn path() -> std::ffi::OsString {
@@ -70,8 +75,15 @@ pub(super) fn output_of(mut command: Command) -> Result<String, ProgramError> {
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let words = if words.trim().is_empty() { String::from_utf8_lossy(&output.stdout) } else { words };
-    let tail: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).rev().take(3).collect();
-    Err(failed(output.status.to_string(), tail.into_iter().rev().collect::<Vec<_>>().join("; ")))
+    Err(failed(output.status.to_string(), gist(&words)))
+}
+
+/// The last lines of what a program said; if it marks its errors as apt does, those.
+fn gist(words: &str) -> String {
+    let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
+    let errors: Vec<&str> = lines().filter_map(|line| line.strip_prefix("E: ")).collect();
+    let told = if errors.is_empty() { lines().collect() } else { errors };
+    told.get(told.len().saturating_sub(3)..).unwrap_or_default().join("; ")
 }
 
 /// Looks at all that a base for `architecture` needs.
@@ -238,5 +250,6 @@ mod tests {
         let mut shell = command("sh");
         shell.args(["-c", "echo one >&2; echo two >&2; exit 3"]);
         assert_eq!(output_of(shell).unwrap_err().to_string(), "`sh` failed (exit status: 3): one; two");
+        assert_eq!(gist("W: unsandboxed\nE: 404 not found\nE: Download Failed\n"), "404 not found; Download Failed");
     }
 }

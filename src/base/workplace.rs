@@ -63,13 +63,12 @@ impl Workplace {
         fs::create_dir_all(&folder).map_err(BaseError::io("create", &folder))?;
         Ok(folder)
     }
+}
 
-    /// Removes all but the packages.
-    pub(super) fn close(self, progress: &dyn Progress) {
-        if let Err(error) = remove_leftovers(&self.root, self.mode) {
-            // The image is there; the next build tries again.
-            progress.note(&format!("{error}: it is left for the next build to remove"));
-        }
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // However the build ended; what cannot be removed now is the next build's to remove, and to tell of.
+        drop(remove_leftovers(&self.root, self.mode));
     }
 }
 
@@ -100,8 +99,14 @@ fn remove_leftovers(root: &Path, mode: Mode) -> Result<(), BaseError> {
     remove(&root.join("building"), mode)
 }
 
-/// Removes a file or folder; in the namespace if its contents are not ours.
+/// Removes a file or folder; in the namespace if its contents are not ours. Never what is mounted there: that may be the
+/// host's own.
 fn remove(path: &Path, mode: Mode) -> Result<(), BaseError> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if let Some(mounted) = mounted_below(&mounts, path) {
+        let refused = io::Error::other(format!("`{mounted}` is mounted there: unmount it first"));
+        return Err(BaseError::io("remove", path)(refused));
+    }
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -114,6 +119,12 @@ fn remove(path: &Path, mode: Mode) -> Result<(), BaseError> {
         }
         other => other.map_err(BaseError::io("remove", path)),
     }
+}
+
+/// The last mount point at or below `path` in the text of /proc/self/mounts, where blanks are written `\040`.
+fn mounted_below<'mounts>(mounts: &'mounts str, path: &Path) -> Option<&'mounts str> {
+    let path = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
+    mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| Path::new(at).starts_with(&path)).next_back()
 }
 
 /// Whether users who are neither owner nor group can reach what is in `folder`.
@@ -142,21 +153,28 @@ mod tests {
     #[test]
     fn a_build_that_was_killed_leaves_nothing_for_the_next() {
         let root = tempfile::tempdir().unwrap();
-        let killed = Workplace::open(root.path(), Mode::Root, &Silent).unwrap();
-        fs::write(killed.folder().join("root.tar"), "half").unwrap();
-        drop(killed);
+        fs::create_dir(root.path().join("building")).unwrap();
+        fs::write(root.path().join("building/root.tar"), "half").unwrap();
         let next = Workplace::open(root.path(), Mode::Root, &Silent).unwrap();
         assert_eq!(fs::read_dir(next.folder()).unwrap().count(), 1, "only the folder for the tree");
         let packages = next.packages("trixie", "arm64").unwrap();
         fs::write(packages.join("a.deb"), "kept").unwrap();
-        next.close(&Silent);
+        drop(next);
         assert!(!root.path().join("building").exists());
         assert!(packages.join("a.deb").exists());
     }
 
     #[test]
+    fn a_mount_below_a_folder_is_seen() {
+        let mounts = "proc /proc proc rw 0 0\nproc /a\\040b/building/tree/x/proc proc rw 0 0\n";
+        assert_eq!(mounted_below(mounts, Path::new("/a b/building")), Some("/a\\040b/building/tree/x/proc"));
+        assert_eq!(mounted_below(mounts, Path::new("/a b/build")), None);
+    }
+
+    #[test]
     fn a_private_folder_is_none_that_others_can_pass() {
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         assert!(!others_can_pass(folder.path()));
     }
 }

@@ -197,3 +197,15 @@ fn a_tar_that_is_cut_off_leaves_no_image() {
     assert!(assemble_base(&recipe, &tar, EPOCH, folder.path(), &image, &Silent).is_err());
     assert!(!image.exists());
 }
+
+#[test]
+fn the_scripts_that_settle_a_root_tree_are_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bases/mmdebstrap");
+    for script in ["essential.sh", "customize.sh"] {
+        // As the build gives them to mmdebstrap for a foreign architecture: one text.
+        let whole = ["native.sh", script].map(|name| fs::read_to_string(folder.join(name)).unwrap()).concat();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), whole).unwrap();
+        run("shellcheck", "shellcheck", &["--shell=sh", text(file.path())]);
+    }
+}
