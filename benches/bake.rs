@@ -188,9 +188,7 @@ fn archive(path: &Path, members: &[&str], bytes: u64, seed: u64) -> Outcome<()> 
 }
 
 fn sha256(path: &Path) -> Outcome<String> {
-    let mut hash = sha2::Sha256::new();
-    std::io::copy(&mut fs::File::open(path)?, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha2::Sha256::digest(fs::read(path)?).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -11,12 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use imgbake::{
-    BakeRequest, BuildOptions, JoinRequest, Mirror, NodeRequest, Pins, Progress, Runtime, Secret, Sink, Store,
+    BakeRequest, BuildOptions, JoinRequest, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink, Store,
     StoreOptions,
 };
 
 use arguments::{
-    ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeArguments, OutputArguments, RuntimeArgument,
+    ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeOptions, OutputArguments, RuntimeArgument,
 };
 pub use failure::Failure;
 use places::{Places, own_ssh_keys, read_text};
@@ -29,12 +29,16 @@ const LOCK_FILE: &str = "imgbake.lock";
 pub fn run() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Plan { node, json }) => plan(&node, json),
+        Some(Command::Plan { profile, node, options, json }) => plan(Name { profile, node }, &options, json),
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
         Some(Command::Base(command)) => base(command),
-        None => match arguments.node {
-            Some(node) => bake(&node, &arguments.output),
-            None => Err(Failure::usage(
+        None => match (arguments.profile, arguments.node) {
+            (Some(profile), Some(node)) => bake(Name { profile, node }, &arguments.options, &arguments.output),
+            (Some(profile), None) => Err(Failure::usage(
+                format!("no node given for profile `{profile}`"),
+                format!("try `imgbake {profile} node-2 > node-2.img`; `imgbake --help` explains"),
+            )),
+            (None, _) => Err(Failure::usage(
                 "no profile and node given",
                 "try `imgbake pi4 node-2 > node-2.img`; `imgbake profiles` lists the profiles, `imgbake --help` explains",
             )),
@@ -42,19 +46,25 @@ pub fn run() -> Result<(), Failure> {
     }
 }
 
-fn bake(node: &NodeArguments, output: &OutputArguments) -> Result<(), Failure> {
+/// Which node.
+struct Name {
+    profile: String,
+    node: String,
+}
+
+fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(), Failure> {
     let file = output.output.as_deref().filter(|path| path.as_os_str() != "-");
     if file.is_none() && std::io::stdout().is_terminal() {
-        let (profile, name) = (&node.profile, &node.node);
+        let Name { profile, node } = name;
         return Err(Failure::usage(
             "an image is binary data and standard output is a terminal",
-            format!("redirect it, `imgbake {profile} {name} > {name}.img`, or name a file, `-o {name}.img`"),
+            format!("redirect it, `imgbake {profile} {node} > {node}.img`, or name a file, `-o {node}.img`"),
         ));
     }
     let terminal = Terminal::new(output.quiet);
-    let places = Places::find(node.places.config_dir.clone(), output.cache.cache_dir.clone())?;
+    let places = Places::find(options.places.config_dir.clone(), output.cache.cache_dir.clone())?;
     let request = BakeRequest {
-        node: node_request(node, &places)?,
+        node: node_request(name, options, &places)?,
         store: store_options(output, &places)?,
         archive: build_options(&output.archive, &places),
     };
@@ -74,9 +84,9 @@ fn bake(node: &NodeArguments, output: &OutputArguments) -> Result<(), Failure> {
     }
 }
 
-fn plan(node: &NodeArguments, json: bool) -> Result<(), Failure> {
-    let places = Places::find(node.places.config_dir.clone(), None)?;
-    let request = node_request(node, &places)?;
+fn plan(name: Name, options: &NodeOptions, json: bool) -> Result<(), Failure> {
+    let places = Places::find(options.places.config_dir.clone(), None)?;
+    let request = node_request(name, options, &places)?;
     let plan = imgbake::plan_node(&request).map_err(|error| Failure::failed(error.hint(), error))?;
     if json {
         let text = serde_json::to_string_pretty(&plan).map_err(|error| Failure::failed(None, error))?;
@@ -89,8 +99,11 @@ fn profiles(places: &Places) -> Result<(), Failure> {
     let all = imgbake::profiles(Some(&places.profiles())).map_err(|error| Failure::failed(error.hint(), error))?;
     let width = all.iter().map(|profile| profile.name.len()).max().unwrap_or(0);
     let lines = all.iter().map(|profile| {
-        let (name, architecture, origin) = (&profile.name, &profile.architecture, &profile.origin);
-        format!("{name:width$}  {architecture}  {} [{}] ({origin})\n", profile.description, profile.base)
+        let origin = match &profile.origin {
+            Origin::BuiltIn => "built in".to_owned(),
+            Origin::File(path) => path.display().to_string(),
+        };
+        format!("{:width$}  {}  {} [{}] ({origin})\n", profile.name, profile.architecture, profile.description, profile.base)
     });
     print(&lines.collect::<String>())
 }
@@ -119,24 +132,24 @@ fn base(command: BaseCommand) -> Result<(), Failure> {
     }
 }
 
-fn node_request(node: &NodeArguments, places: &Places) -> Result<NodeRequest, Failure> {
+fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<NodeRequest, Failure> {
     Ok(NodeRequest {
-        profile: node.profile.clone(),
-        node: node.node.clone(),
+        profile: name.profile,
+        node: name.node,
         profiles_dir: Some(places.profiles()),
         clusters_dir: places.clusters(),
-        base: node.base.clone(),
-        size: node.size.clone(),
-        ssh_keys: ssh_keys(&node.ssh_keys)?,
-        user: node.user.clone(),
-        join: join_request(&node.join)?,
-        endpoint: node.endpoint.clone(),
-        kubernetes: node.kubernetes.clone(),
-        runtime: match node.runtime {
+        base: options.base.clone(),
+        size: options.size.clone(),
+        ssh_keys: ssh_keys(&options.ssh_keys)?,
+        user: options.user.clone(),
+        join: join_request(&options.join)?,
+        endpoint: options.endpoint.clone(),
+        kubernetes: options.kubernetes.clone(),
+        runtime: match options.runtime {
             RuntimeArgument::Upstream => Runtime::Upstream,
             RuntimeArgument::Distro => Runtime::Distro,
         },
-        defer: node.defer.clone(),
+        defer: options.defer.clone(),
         now: SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.as_secs().try_into().ok()).unwrap_or(0),
         source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
     })

@@ -272,7 +272,7 @@ impl<'disk> Editor<'disk> {
         }
         let survey = Survey::take(&geometry, &|offset, bytes| pages.read(offset, bytes))?;
         for directory in &survey.dotted {
-            pages.straighten_dots(*directory)?;
+            pages.straighten_dots(&geometry, *directory)?;
         }
         pages.settle(&geometry, survey.free_clusters)?;
         pages.flush()

@@ -30,17 +30,22 @@ mod store;
 
 pub use artifact::{Artifact, Checksum, Digest};
 pub use bake::{BakeError, BakeRequest, Summary, bake, build_base, plan_node};
+pub use base::{BaseError, BuildOptions};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
+pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
+pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
     create_gpt, create_mbr,
 };
 pub use plan::{
-    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
+    Account, AccountFile, Attributes as PlanAttributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
 };
 pub use progress::{Progress, Silent};
+pub use image::ImageError;
+pub use sink::{Sink, SinkError};
 pub use spec::{
     Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
     ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
@@ -48,6 +53,6 @@ pub use spec::{
     TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
 };
 pub use store::{
-    Archive, Cause, Member, MemberKind, Mirror, Missing, Origin as DigestOrigin, Patience, Pins, Store, StoreError,
-    StoreOptions,
+    Archive, Cause, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, Store,
+    StoreError, StoreOptions,
 };

@@ -2,8 +2,8 @@
 #
 # Programs that maintainer scripts find first in PATH (/usr/local/sbin, see DPkg::Path) are put aside while
 # the packages are configured, because their work is done once, at the end, by customize.sh: the initramfs,
-# depmod and the list of certificates, each of which would be made two or three times. Python's byte code is not made at
-# all: root's first import of a module writes it. customize.sh removes the stand-ins.
+# depmod and the list of certificates, each of which would be made two or three times, and Python's byte code, for which
+# an interpreter would start with every package. customize.sh removes the stand-ins.
 set -eu
 root=$1
 mkdir -p "$root/usr/local/sbin" "$root/etc/initramfs-tools/conf.d" "$root/etc/default"

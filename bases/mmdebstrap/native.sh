@@ -14,6 +14,12 @@ libraries() { ldd "$1" | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p'; }
 borrow() {
 	mkdir -p "$root$lent/bin"
 	[ -e "$root$lent/libraries" ] || : >"$root$lent/libraries"
+	# amd64's loader lives in /lib64, which has to be a link: systemd refuses a root that is not merged.
+	if [ ! -e "$root/lib64" ]; then
+		mkdir -p "$root/usr/lib64"
+		ln -s usr/lib64 "$root/lib64"
+		: >"$root$lent/lib64"
+	fi
 	for name in $borrowed; do
 		program=$(command -v "$name") || continue
 		# Only in place of a plain file of the image that has not been replaced yet.
@@ -37,5 +43,9 @@ give_back() {
 		rm -f "$root$library"
 		rmdir -p --ignore-fail-on-non-empty "$root${library%/*}" 2>/dev/null || :
 	done <"$root$lent/libraries"
+	if [ -e "$root$lent/lib64" ]; then
+		rm "$root/lib64"
+		rmdir "$root/usr/lib64" 2>/dev/null || :
+	fi
 	rm -r "${root:?}$lent"
 }

@@ -13,7 +13,7 @@ const MACHINES: [(u16, Architecture); 2] = [(62, Architecture::Amd64), (183, Arc
 
 /// Refuses an image whose programs the node's machine cannot run. An image without any of the programs passes:
 /// then there is nothing that contradicts the profile.
-pub(super) fn check(root: &Editor<'_>, spec: &NodeSpec) -> Result<(), BakeError> {
+pub(super) fn check(root: &mut Editor<'_>, spec: &NodeSpec) -> Result<(), BakeError> {
     for program in PROGRAMS {
         let Some(bytes) = root.read(program, PROGRAM_LIMIT).map_err(BakeError::Root)? else { continue };
         let Some(found) = machine(&bytes) else { continue };

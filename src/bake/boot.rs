@@ -16,11 +16,11 @@ const KERNEL_ARGUMENTS: &str = "/cmdline.txt";
 /// Applies `plan.boot` to the FAT file system in `partition` of `disk`.
 pub(super) fn apply(disk: &mut Overlay, partition: Range<u64>, plan: &Plan) -> Result<(), BakeError> {
     let mut window = Window::new(disk, partition).map_err(BakeError::Disk)?;
-    let mut editor = Editor::open(&mut window, plan.timestamp).map_err(BakeError::Boot)?;
+    let mut editor = Editor::open(&mut window, plan.timestamp.unsigned_abs()).map_err(BakeError::Boot)?;
     for (path, edit) in &plan.boot {
         match edit {
             BootEdit::Write(text) => editor.write(path.as_str(), text.as_bytes()).map_err(BakeError::Boot)?,
-            BootEdit::Remove => editor.remove(path.as_str()).map_err(BakeError::Boot)?,
+            BootEdit::Remove => drop(editor.remove(path.as_str()).map_err(BakeError::Boot)?),
             BootEdit::Transform(transform) => {
                 for path in places(&mut editor, path)? {
                     change(&mut editor, &path, transform)?;

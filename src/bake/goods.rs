@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::disk::{Content, FileRange};
 use crate::plan::{Body, Plan, RootEdit};
 use crate::progress::Progress;
-use crate::store::{Archive, Member, MemberKind, Store};
+use crate::store::{Archive, Member, Store};
 
 /// All artifacts of one plan, verified.
 pub(super) struct Goods {

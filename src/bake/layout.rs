@@ -30,8 +30,8 @@ pub(super) struct Layout {
     pub free_bytes: u64,
     /// Bytes in a block of the root file system.
     pub block_size: u64,
-    /// What growth itself costs, in per cent of what is added.
-    pub overhead_percent: u64,
+    /// Of so many bytes that the file system grows by (second), so many are its own tables (first).
+    pub overhead: (u64, u64),
     /// Bytes behind the last partition that belong to the partition table.
     pub tail_bytes: u64,
 }
@@ -46,15 +46,15 @@ impl Layout {
         let partition = root_partition(&mut disk, &table)?;
         let root = partition.range();
         let mut window = Window::new(&mut disk, root.clone()).map_err(BakeError::Disk)?;
-        let editor = ext4::Editor::open(&mut window).map_err(BakeError::Root)?;
-        architecture::check(&editor, spec)?;
+        let mut editor = ext4::Editor::open(&mut window).map_err(BakeError::Root)?;
+        architecture::check(&mut editor, spec)?;
         Ok(Self {
             root_number: partition.number,
             boot,
             file_system_size: editor.size(),
             free_bytes: editor.free_bytes(),
             block_size: u64::from(editor.block_size()),
-            overhead_percent: editor.overhead_percent(),
+            overhead: editor.group_overhead(),
             tail_bytes: table.tail_bytes(),
             root,
             table,
@@ -77,7 +77,7 @@ fn boot_partition(disk: &mut Overlay, table: &Table, spec: &NodeSpec) -> Result<
     for partition in table.partitions() {
         let range = partition.range();
         let mut window = Window::new(disk, range.clone()).map_err(BakeError::Disk)?;
-        if fat::Editor::open(&mut window, spec.timestamp).is_ok_and(|editor| editor.exists(FIRMWARE_FILE)) {
+        if fat::Editor::open(&mut window, 0).and_then(|editor| editor.exists(FIRMWARE_FILE)).unwrap_or(false) {
             return Ok(Some(range));
         }
     }
@@ -90,7 +90,7 @@ fn root_partition<'table>(disk: &mut Overlay, table: &'table Table) -> Result<&'
     for partition in table.partitions() {
         let mut window = Window::new(disk, partition.range()).map_err(BakeError::Disk)?;
         match ext4::Editor::open(&mut window) {
-            Ok(editor) => {
+            Ok(mut editor) => {
                 if editor.metadata(ROOT_MARK).map_err(BakeError::Root)?.is_some() {
                     return Ok(partition);
                 }

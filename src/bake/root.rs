@@ -50,20 +50,14 @@ struct Root<'disk> {
 impl Root<'_> {
     /// Removes what is there; nothing there is as good.
     fn remove(&mut self, path: &GuestPath) -> Result<(), BakeError> {
-        if self.editor.metadata(path.as_str()).map_err(at(path))?.is_some() {
-            self.editor.remove(path.as_str()).map_err(at(path))?;
-        }
-        Ok(())
+        self.editor.remove(path.as_str()).map(drop).map_err(at(path))
     }
 
     fn empty(&mut self, path: &GuestPath) -> Result<(), BakeError> {
-        if self.editor.metadata(path.as_str()).map_err(at(path))?.is_none() {
-            return Ok(());
-        }
-        for entry in self.editor.read_dir(path.as_str()).map_err(at(path))? {
+        for (name, _) in self.editor.read_dir(path.as_str()).map_err(at(path))?.unwrap_or_default() {
             let mut inside = path.as_str().as_bytes().to_vec();
             inside.push(b'/');
-            inside.extend_from_slice(&entry.name);
+            inside.extend_from_slice(&name);
             self.editor.remove(&inside).map_err(at(path))?;
         }
         Ok(())
@@ -167,7 +161,7 @@ impl Root<'_> {
         if new == old { Ok(()) } else { self.replace_text(path, &new) }
     }
 
-    fn text(&self, path: &GuestPath) -> Result<Option<String>, BakeError> {
+    fn text(&mut self, path: &GuestPath) -> Result<Option<String>, BakeError> {
         let Some(bytes) = self.editor.read(path.as_str(), TEXT_LIMIT).map_err(at(path))? else { return Ok(None) };
         let not_text = |_| BakeError::Text { path: path.as_str().to_owned(), problem: "it is not UTF-8 text".to_owned() };
         String::from_utf8(bytes).map(Some).map_err(not_text)
@@ -175,7 +169,11 @@ impl Root<'_> {
 
     /// Gives the file that `path` leads to another text; owner, mode and extended attributes stay.
     fn replace_text(&mut self, path: &GuestPath, text: &str) -> Result<(), BakeError> {
-        self.editor.replace_content(path.as_str(), Content::Bytes(text.as_bytes().to_vec()), self.time).map_err(at(path))
+        let Some(real) = self.editor.resolve(path.as_str()).map_err(at(path))? else { return Ok(()) };
+        let Some(old) = self.editor.metadata(&real).map_err(at(path))? else { return Ok(()) };
+        let xattrs = self.editor.xattrs(&real).map_err(at(path))?;
+        let attributes = ext4::Attributes { mode: old.mode, uid: old.uid, gid: old.gid, mtime: self.time, xattrs };
+        self.editor.write(&real, Content::Bytes(text.as_bytes().to_vec()), &attributes).map_err(at(path))
     }
 
     fn attributes(&self, mode: u16, owner: &Owner) -> ext4::Attributes {

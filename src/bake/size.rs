@@ -24,7 +24,9 @@ pub(super) fn of(spec: &NodeSpec, layout: &Layout, payload: u64, base: u64) -> R
 fn needed(layout: &Layout, room: u64) -> u64 {
     let missing = room.saturating_sub(layout.free_bytes);
     // What is added carries its own inode tables and bitmaps.
-    let added = missing.saturating_add(missing / 100 * layout.overhead_percent);
+    let (tables, group) = layout.overhead;
+    let groups = missing.div_ceil(group.saturating_sub(tables).max(1));
+    let added = missing.saturating_add(groups.saturating_mul(tables));
     let file_system = layout.file_system_size.saturating_add(added);
     layout.root.start.saturating_add(file_system).saturating_add(layout.tail_bytes)
 }

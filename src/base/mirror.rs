@@ -179,7 +179,10 @@ mod tests {
 
     #[test]
     fn a_given_mirror_has_its_security_updates_beside_it_if_it_is_named_as_mirrors_are() {
-        assert_eq!(Mirror::at("http://m.example/debian/").security.as_deref(), Some("http://m.example/debian-security"));
+        assert_eq!(
+            Mirror::at("http://m.example/debian/").security.as_deref(),
+            Some("http://m.example/debian-security")
+        );
         assert_eq!(Mirror::at("http://m.example/snapshot").security, None);
     }
 }

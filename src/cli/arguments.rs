@@ -31,12 +31,16 @@ A profile names a board or platform (`imgbake profiles`). Keys and the join toke
 image that has not joined yet can join in its place: keep images as safe as keys.";
 
 #[derive(Debug, Parser)]
-#[command(version, about = ABOUT, after_help = EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+#[command(version, about = ABOUT, after_help = EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Board or platform: pi3, pi4, pi5, vps-amd64, vps-arm64 or a profile of your own
+    pub profile: Option<String>,
+    /// The node's name; in the built-in cluster `home`: node-1 (control plane and gateway), node-2, node-3 …
+    pub node: Option<String>,
     #[command(flatten)]
-    pub node: Option<NodeArguments>,
+    pub options: NodeOptions,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -45,8 +49,12 @@ pub struct Arguments {
 pub enum Command {
     /// Print what a bake would do; needs no disk, network or root
     Plan {
+        /// Board or platform, as in a bake
+        profile: String,
+        /// The node's name, as in a bake
+        node: String,
         #[command(flatten)]
-        node: NodeArguments,
+        options: NodeOptions,
         /// Print the plan as JSON
         #[arg(long)]
         json: bool,
@@ -87,11 +95,7 @@ pub enum BaseCommand {
 
 /// What a node is to be.
 #[derive(Debug, Clone, Args)]
-pub struct NodeArguments {
-    /// Board or platform: pi3, pi4, pi5, vps-amd64, vps-arm64 or a profile of your own
-    pub profile: String,
-    /// The node's name; in the built-in cluster `home`: node-1 (control plane and gateway), node-2, node-3 …
-    pub node: String,
+pub struct NodeOptions {
     /// The image to start from: a name from `imgbake base list` or a file (raw or .xz) [default: the profile's]
     #[arg(long, value_name = "NAME|FILE")]
     pub base: Option<String>,

@@ -46,7 +46,11 @@ impl HostFile {
         &self.file
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+    /// Fills `buffer` from `offset` of the file.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`], also if the file is shorter.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         read_exact_at(&self.file, offset, buffer).map_err(|source| DiskError::Io {
             path: self.path.display().to_string(),
             offset,

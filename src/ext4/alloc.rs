@@ -221,11 +221,6 @@ impl Volume<'_> {
         self.groups.iter().map(|group| u64::from(group.free_inodes())).sum()
     }
 
-    /// Whether a group's block bitmap may stay unwritten.
-    pub(super) fn may_stay_uninitialised(&self, number: u32) -> bool {
-        self.checksums.descriptors() && number + 1 != self.layout.groups()
-    }
-
     /// How large a new inode's extra part is.
     pub(super) fn extra_size(&self) -> u16 {
         self.superblock.get(superblock::WANT_EXTRA_ISIZE)

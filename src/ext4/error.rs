@@ -192,6 +192,12 @@ pub enum Ext4Error {
 }
 
 impl Ext4Error {
+    /// Whether there is no ext4 file system at all.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::NotExt4 { .. })
+    }
+
     /// What the user can do, where there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

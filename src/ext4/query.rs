@@ -47,6 +47,14 @@ impl Editor<'_> {
         self.volume.free_inodes()
     }
 
+    /// Bytes of bitmaps and inode tables in each of the groups that growing adds, and bytes in such a group.
+    #[must_use]
+    pub fn group_overhead(&self) -> (u64, u64) {
+        let layout = &self.volume.layout;
+        let table = u64::from(layout.inodes_per_group) * u64::from(layout.inode_size);
+        (table + 2 * layout.bytes(1), layout.bytes(u64::from(layout.blocks_per_group)))
+    }
+
     /// What is known about `path`, whose last component is not followed; none if it does not exist.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::bitmap::Bitmap;
 use super::checksum::{Checksums, crc32c};
 use super::error::Ext4Error;
+use super::features;
 use super::group::{self, Group};
 use super::inode::{Inode, InodeNumber};
 use super::layout::{BlockNumber, Layout};
@@ -60,10 +61,39 @@ impl<'disk> Volume<'disk> {
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
         };
-        volume.recover()?;
-        volume.superblock.check_state()?;
         volume.load_groups()?;
+        if volume.recover()? {
+            volume.reload()?;
+        }
+        volume.superblock.check_state()?;
         Ok(volume)
+    }
+
+    /// Reads again what the journal may have changed: everything that was read before it.
+    fn reload(&mut self) -> Result<(), Ext4Error> {
+        let (block, offset) = self.superblock_place(0);
+        let bytes = self.read_block(block)?.get(offset..offset + superblock::SIZE).unwrap_or_default().to_vec();
+        let mut superblock = Superblock::parse(bytes)?;
+        let incompat = superblock.get(superblock::FEATURE_INCOMPAT);
+        superblock.set(superblock::FEATURE_INCOMPAT, incompat & !features::RECOVER);
+        let layout = Layout::new(&superblock)?;
+        if layout.blocks != self.layout.blocks || layout.block_size != self.layout.block_size {
+            return Err(Ext4Error::corrupt("the journal holds another size of the file system"));
+        }
+        self.checksums = Checksums::new(&superblock);
+        (self.superblock, self.layout) = (superblock, layout);
+        self.inodes.clear();
+        self.groups.clear();
+        self.load_groups()
+    }
+
+    /// The block that holds `group`'s copy of the superblock, and where in it.
+    fn superblock_place(&self, group: u32) -> (BlockNumber, usize) {
+        match (group, self.layout.block_size) {
+            (0, 1024) => (BlockNumber(1), 0),
+            (0, _) => (BlockNumber(0), index(superblock::OFFSET)),
+            _ => (self.layout.group_start(group), 0),
+        }
     }
 
     /// Where the first copy of the descriptors begins.
@@ -346,14 +376,10 @@ impl<'disk> Volume<'disk> {
         for group in copies {
             let start = self.layout.group_start(group);
             for (number, bytes) in (1..).zip(table.chunks(index(self.layout.block_size))) {
-                self.change_descriptor_block(start.plus(number), bytes)?;
+                self.change_block(start.plus(number), bytes.to_vec());
             }
             let superblock = self.superblock.encode(group);
-            let (block, offset) = match (group, self.layout.block_size) {
-                (0, 1024) => (BlockNumber(1), 0),
-                (0, _) => (BlockNumber(0), index(superblock::OFFSET)),
-                _ => (start, 0),
-            };
+            let (block, offset) = self.superblock_place(group);
             // What lies before and behind the superblock is not ours: boot code, and padding.
             let mut bytes = self.read_block(block)?;
             if let Some(slot) = bytes.get_mut(offset..offset + superblock::SIZE) {
@@ -361,11 +387,6 @@ impl<'disk> Volume<'disk> {
             }
             self.change_block(block, bytes);
         }
-        Ok(())
-    }
-
-    fn change_descriptor_block(&mut self, block: BlockNumber, bytes: &[u8]) -> Result<(), Ext4Error> {
-        self.change_block(block, bytes.to_vec());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use fatfs::{Date, DateTime, Time, TimeProvider};
 
 use super::FatError;
-use super::geometry::{FatKind, Geometry};
+use super::geometry::{FatKind, Geometry, Root};
 use super::survey;
 use crate::disk::{DiskError, DiskMut};
 
@@ -149,12 +149,17 @@ impl<'disk> Pages<'disk> {
         Ok(())
     }
 
-    /// Takes the long names of `.` and `..` away that fatfs gives them: they must be a directory's first two
-    /// entries.
-    pub fn straighten_dots(&mut self, directory: u64) -> Result<(), FatError> {
-        let slots = self.bytes(directory, 128)?;
-        let (dot, dotdot) = (slots.get(32..64).unwrap_or_default(), slots.get(96..128).unwrap_or_default());
+    /// Puts right what fatfs begins a directory with: `.` and `..` must be the first two entries, without long
+    /// names, and `..` must say 0 where it means the root directory.
+    pub fn straighten_dots(&mut self, geometry: &Geometry, directory: u64) -> Result<(), FatError> {
+        let dot = self.bytes(directory + 32, 32)?;
+        let dotdot = self.bytes(directory + 96, 32)?;
+        let cluster = [self.bytes(directory + 96 + 26, 2)?, self.bytes(directory + 96 + 20, 2)?].concat();
         self.write(directory, &[dot, dotdot].concat())?;
+        if matches!(geometry.root, Root::Chain(root) if cluster == root.to_le_bytes()) {
+            self.write(directory + 32 + 26, &[0; 2])?;
+            self.write(directory + 32 + 20, &[0; 2])?;
+        }
         for slot in [64, 96] {
             // Deleted, and nothing of the old name left.
             let mut deleted = [0; 32];

@@ -42,7 +42,7 @@ fn person(spec: &NodeSpec) -> Value {
         "groups": GROUPS,
         "lock_passwd": true,
         "shell": "/bin/bash",
-        "sudo": [SUDO],
+        "sudo": SUDO,
     })
 }
 

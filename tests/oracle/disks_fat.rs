@@ -72,7 +72,10 @@ fn edits_of_foreign_file_systems_are_clean_and_leave_the_other_files_alone() {
             assert!(after.lines().any(|other| other == line), "lost: {line}");
         }
         assert_eq!(after.lines().count(), before.lines().count() - 1 + 64);
-        let said = shell(&format!("mtype -i {} ::/cmdline.txt '::/a new/directory/with a file.txt'", text(&new)));
+        let said = shell(&format!(
+            "mtype -i {image} ::/cmdline.txt; mtype -i {image} '::/a new/directory/with a file.txt'",
+            image = text(&new)
+        ));
         assert!(said.contains("cgroup_enable=memory") && said.ends_with("hello"), "{said}");
     }
 }

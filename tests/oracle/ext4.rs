@@ -2,5 +2,9 @@
 
 #[path = "ext4_image.rs"]
 mod image;
+#[path = "ext4_matrix.rs"]
+mod matrix;
+#[path = "ext4_model.rs"]
+mod model;
 #[path = "ext4_small.rs"]
 mod small;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbake::{NodeSpec, Request, Runtime, resolve};
+use imgbake::{NodeRequest as Request, NodeSpec, Runtime, resolve};
 
 /// 2026-11-30 00:53:20 UTC.
 const NOW: i64 = 1_796_000_000;
