@@ -84,7 +84,11 @@ struct Bench {
 
 impl Bench {
     fn prepare(work: &Path) -> Outcome<Self> {
-        let bench = Self { work: work.to_owned(), base: cache().join("bases").join(format!("{BASE}.img")), mirror: work.join("mirror") };
+        let bench = Self {
+            work: work.to_owned(),
+            base: cache().join("bases").join(format!("{BASE}.img")),
+            mirror: work.join("mirror"),
+        };
         run(Command::new(imgbake()).args(["base", "build", BASE, "--quiet"]))?;
         let mut lock = String::from("artifacts:\n");
         for (seed, (url, mebibytes, kind)) in (1u64..).zip(COMPONENTS) {
@@ -115,13 +119,21 @@ impl Bench {
 
     fn copies(&self) -> String {
         let out = self.work.display();
-        format!("cp --sparse=always {} {out}/copy.img && cp -r {} {out}/copy && rm -r {out}/copy", self.base.display(), self.mirror.display())
+        format!(
+            "cp --sparse=always {} {out}/copy.img && cp -r {} {out}/copy && rm -r {out}/copy",
+            self.base.display(),
+            self.mirror.display()
+        )
     }
 
     /// Runs a shell line; answers wall seconds and the largest process's peak memory in KiB.
     fn timed(&self, line: &str) -> Outcome<(f64, u64)> {
         let report = self.work.join("time");
-        run(Command::new("/usr/bin/time").args(["-f", "%e %M", "-o"]).arg(&report).args(["bash", "-c", &format!("set -eo pipefail; {line}")]))?;
+        run(Command::new("/usr/bin/time").args(["-f", "%e %M", "-o"]).arg(&report).args([
+            "bash",
+            "-c",
+            &format!("set -eo pipefail; {line}"),
+        ]))?;
         let text = fs::read_to_string(&report)?;
         let (seconds, kibibytes) = text.trim().split_once(' ').ok_or("GNU time reported something else")?;
         Ok((seconds.parse()?, kibibytes.parse()?))

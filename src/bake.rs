@@ -20,7 +20,7 @@ use crate::spec::{self, SpecError};
 use crate::store::Store;
 
 pub use error::BakeError;
-pub use request::{BakeRequest, build_base};
+pub use request::{BakeRequest, prepare_base};
 pub use summary::Summary;
 
 use goods::Goods;

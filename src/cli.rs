@@ -68,7 +68,10 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         store: store_options(output, &places)?,
         archive: build_options(&output.archive, &places),
     };
-    let sink = file.map_or_else(Sink::stdout, Sink::file).map_err(|error| Failure::failed(error.hint(), error))?;
+    let sink = match file {
+        Some(path) => Sink::file(path).map_err(|error| Failure::failed(error.hint(), error))?,
+        None => Sink::stdout(),
+    };
     if request.node.ssh_keys.is_empty() {
         terminal.note("warning: no SSH key goes in, so nobody can log in; `--ssh-key` names one");
     }
@@ -103,7 +106,10 @@ fn profiles(places: &Places) -> Result<(), Failure> {
             Origin::BuiltIn => "built in".to_owned(),
             Origin::File(path) => path.display().to_string(),
         };
-        format!("{:width$}  {}  {} [{}] ({origin})\n", profile.name, profile.architecture, profile.description, profile.base)
+        format!(
+            "{:width$}  {}  {} [{}] ({origin})\n",
+            profile.name, profile.architecture, profile.description, profile.base
+        )
     });
     print(&lines.collect::<String>())
 }
@@ -123,9 +129,10 @@ fn base(command: BaseCommand) -> Result<(), Failure> {
         BaseCommand::Build { name, archive, cache, again, quiet } => {
             let places = Places::find(None, cache.cache_dir)?;
             let terminal = Terminal::new(quiet);
-            let store = Store::open(StoreOptions::new(&places.cache)).map_err(|error| Failure::failed(error.hint(), error))?;
+            let store =
+                Store::open(StoreOptions::new(&places.cache)).map_err(|error| Failure::failed(error.hint(), error))?;
             let options = build_options(&archive, &places);
-            let file = imgbake::build_base(&name, &options, again, &store, &terminal)
+            let file = imgbake::prepare_base(&name, &options, again, &store, &terminal)
                 .map_err(|error| Failure::failed(error.hint(), error))?;
             print(&format!("{}\n", file.path().display()))
         }
@@ -150,7 +157,11 @@ fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<No
             RuntimeArgument::Distro => Runtime::Distro,
         },
         defer: options.defer.clone(),
-        now: SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.as_secs().try_into().ok()).unwrap_or(0),
+        now: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|now| now.as_secs().try_into().ok())
+            .unwrap_or(0),
         source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
     })
 }
@@ -160,7 +171,8 @@ fn ssh_keys(given: &[String]) -> Result<Vec<String>, Failure> {
     if given.is_empty() {
         return Ok(own_ssh_keys());
     }
-    let key = |text: &String| if text.contains(' ') { Ok(text.clone()) } else { read_text(Path::new(text), "SSH key file") };
+    let key =
+        |text: &String| if text.contains(' ') { Ok(text.clone()) } else { read_text(Path::new(text), "SSH key file") };
     given.iter().map(key).collect()
 }
 
@@ -182,14 +194,23 @@ fn join_request(join: &JoinArguments) -> Result<Option<JoinRequest>, Failure> {
             "give `--ca-cert-hash sha256:…`; `kubeadm token create --print-join-command` on the control plane shows it",
         ));
     };
-    Ok(Some(JoinRequest { endpoint, token: Secret::new(token), ca_cert_hash, token_expires: join.token_expires.clone() }))
+    Ok(Some(JoinRequest {
+        endpoint,
+        token: Secret::new(token),
+        ca_cert_hash,
+        token_expires: join.token_expires.clone(),
+    }))
 }
 
 fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptions, Failure> {
     let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
     let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
     Ok(StoreOptions {
-        mirrors: output.mirror.iter().map(|text| text.parse::<Mirror>().unwrap_or_else(|never| match never {})).collect(),
+        mirrors: output
+            .mirror
+            .iter()
+            .map(|text| text.parse::<Mirror>().unwrap_or_else(|never| match never {}))
+            .collect(),
         offline: output.offline,
         pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
         proxy: ureq::Proxy::try_from_env(),
@@ -198,7 +219,7 @@ fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptio
 }
 
 fn build_options(archive: &ArchiveArguments, places: &Places) -> BuildOptions {
-    BuildOptions { mirror: archive.debian_mirror.clone(), work_dir: places.cache.join("work"), ..BuildOptions::default() }
+    BuildOptions { mirror: archive.debian_mirror.clone(), ..BuildOptions::new(places.cache.join("work")) }
 }
 
 fn random(bytes: &mut [u8]) {

@@ -29,22 +29,25 @@ mod spec;
 mod store;
 
 pub use artifact::{Artifact, Checksum, Digest};
-pub use bake::{BakeError, BakeRequest, Summary, bake, build_base, plan_node};
-pub use base::{BaseError, BuildOptions};
+pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
+pub use base::{
+    BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
+};
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
 pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
+pub use image::{Format, ImageError, unpack as unpack_image, write as write_image};
 pub use partition::{
     Guid, GuidError, NewGptPartition, NewMbrPartition, Partition, PartitionError, PartitionType, Table, TableKind,
     create_gpt, create_mbr,
 };
 pub use plan::{
-    Account, AccountFile, Attributes as PlanAttributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
+    Account, AccountFile, Attributes as PlanAttributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform,
+    cmdline_paths, plan,
 };
 pub use progress::{Progress, Silent};
-pub use image::ImageError;
 pub use sink::{Sink, SinkError};
 pub use spec::{
     Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,

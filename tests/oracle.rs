@@ -1,5 +1,7 @@
 //! Outside tools judge what imgbake writes. A tool that is missing fails its test and names the package.
 
+#[path = "oracle/base.rs"]
+mod base;
 #[path = "oracle/disks.rs"]
 mod disks;
 #[path = "oracle/ext4.rs"]

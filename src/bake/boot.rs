@@ -46,7 +46,11 @@ fn change(editor: &mut Editor<'_>, path: &GuestPath, transform: &Transform) -> R
         return Ok(());
     }
     let new = transform.apply(old.as_deref().unwrap_or_default());
-    if old.as_ref() == Some(&new) { Ok(()) } else { editor.write(path.as_str(), new.as_bytes()).map_err(BakeError::Boot) }
+    if old.as_ref() == Some(&new) {
+        Ok(())
+    } else {
+        editor.write(path.as_str(), new.as_bytes()).map_err(BakeError::Boot)
+    }
 }
 
 fn text(editor: &mut Editor<'_>, path: &GuestPath) -> Result<Option<String>, BakeError> {

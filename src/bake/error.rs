@@ -137,8 +137,7 @@ impl BakeError {
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         match self {
-            Self::Sink(error) => error.is_broken_pipe(),
-            Self::Image(error) => error.is_broken_pipe(),
+            Self::Sink(error) | Self::Image(ImageError::Sink(error)) => matches!(error, SinkError::BrokenPipe { .. }),
             _ => false,
         }
     }

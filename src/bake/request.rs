@@ -29,11 +29,13 @@ pub(super) fn open_base(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Arc<dyn Disk>, BakeError> {
-    let unpack = |packed: &Arc<HostFile>, raw: &mut File, progress: &dyn Progress| image::unpack(packed, raw, progress);
+    let unpack = |packed: &Arc<HostFile>, raw: &mut File, progress: &dyn Progress| {
+        image::unpack(packed, raw, progress).map(drop)
+    };
     let file = match &spec.base.source {
         BaseSource::Vendor(artifact) => store.base(artifact, progress, unpack).map_err(BakeError::Store)?,
         BaseSource::File(path) => store.unpacked(path, progress, unpack).map_err(BakeError::Store)?,
-        BaseSource::Archive(name) => build_base(name, &request.archive, false, store, progress)?,
+        BaseSource::Archive(name) => prepare_base(name, &request.archive, false, store, progress)?,
     };
     Ok(Arc::new(FileDisk::new(file)))
 }
@@ -42,7 +44,7 @@ pub(super) fn open_base(
 ///
 /// # Errors
 /// [`BakeError`]: no such recipe, the store's errors, or those of building.
-pub fn build_base(
+pub fn prepare_base(
     name: &str,
     options: &base::BuildOptions,
     again: bool,

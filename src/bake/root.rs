@@ -113,7 +113,13 @@ impl Root<'_> {
     }
 
     /// Puts one member of an archive that is unpacked at `top` in its place.
-    fn unpack(&mut self, top: &GuestPath, path: &GuestPath, from: &str, member: &crate::store::Member) -> Result<(), BakeError> {
+    fn unpack(
+        &mut self,
+        top: &GuestPath,
+        path: &GuestPath,
+        from: &str,
+        member: &crate::store::Member,
+    ) -> Result<(), BakeError> {
         let attributes = self.attributes((member.mode & 0o7777) as u16, &Owner::Root);
         self.parent(path)?;
         match &member.kind {
@@ -163,7 +169,8 @@ impl Root<'_> {
 
     fn text(&mut self, path: &GuestPath) -> Result<Option<String>, BakeError> {
         let Some(bytes) = self.editor.read(path.as_str(), TEXT_LIMIT).map_err(at(path))? else { return Ok(None) };
-        let not_text = |_| BakeError::Text { path: path.as_str().to_owned(), problem: "it is not UTF-8 text".to_owned() };
+        let not_text =
+            |_| BakeError::Text { path: path.as_str().to_owned(), problem: "it is not UTF-8 text".to_owned() };
         String::from_utf8(bytes).map(Some).map_err(not_text)
     }
 

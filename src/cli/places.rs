@@ -56,6 +56,9 @@ pub fn own_ssh_keys() -> Vec<String> {
 /// The text of a file that the user named.
 pub fn read_text(path: &Path, what: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("cannot read the {what} `{}`: {error}", path.display()), "check the path and its permissions")
+        Failure::usage(
+            format!("cannot read the {what} `{}`: {error}", path.display()),
+            "check the path and its permissions",
+        )
     })
 }

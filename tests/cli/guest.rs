@@ -45,10 +45,7 @@ fn boot(kitchen: &Kitchen, image: &Path) {
     let kibibytes = (BOOT_MEBIBYTES * 1024).to_string();
     tool(
         "dosfstools",
-        Command::new("mkfs.vfat")
-            .args(["-F", "32", "-n", "GUESTBOOT", "--offset", &sectors])
-            .arg(image)
-            .arg(kibibytes),
+        Command::new("mkfs.vfat").args(["-F", "32", "-n", "GUESTBOOT", "--offset", &sectors]).arg(image).arg(kibibytes),
     );
     for (name, text) in [
         ("config.txt", "arm_64bit=1\nkernel=vmlinuz\n"),
@@ -63,7 +60,17 @@ fn boot(kitchen: &Kitchen, image: &Path) {
 
 fn root(kitchen: &Kitchen, image: &Path, machine: u8) {
     let tree = kitchen.path("tree");
-    for folder in ["etc/ssh", "etc/default", "usr/bin", "usr/lib/systemd/system", "var/lib/dbus", "var/lib/systemd", "home", "root", "boot/firmware"] {
+    for folder in [
+        "etc/ssh",
+        "etc/default",
+        "usr/bin",
+        "usr/lib/systemd/system",
+        "var/lib/dbus",
+        "var/lib/systemd",
+        "home",
+        "root",
+        "boot/firmware",
+    ] {
         fs::create_dir_all(tree.join(folder)).expect("a folder");
     }
     std::os::unix::fs::symlink("usr/bin", tree.join("bin")).expect("a link");
@@ -88,7 +95,16 @@ fn root(kitchen: &Kitchen, image: &Path, machine: u8) {
     tool(
         "e2fsprogs",
         Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-L", "GUESTROOT", "-E", &format!("offset={},root_owner=0:0", ROOT_SECTOR * 512), "-d"])
+            .args([
+                "-q",
+                "-t",
+                "ext4",
+                "-L",
+                "GUESTROOT",
+                "-E",
+                &format!("offset={},root_owner=0:0", ROOT_SECTOR * 512),
+                "-d",
+            ])
             .arg(&tree)
             .arg(image)
             .arg(format!("{}k", ROOT_MEBIBYTES * 1024)),

@@ -15,7 +15,17 @@ const AARCH64: u8 = 183;
 
 /// A bake that needs nothing but the guest.
 const NODE: [&str; 11] = [
-    "pi4", "node-2", "--base", "guest.img", "--ssh-key", SSH_KEY, "--defer", "kubernetes", "--runtime", "distro", "--offline",
+    "pi4",
+    "node-2",
+    "--base",
+    "guest.img",
+    "--ssh-key",
+    SSH_KEY,
+    "--defer",
+    "kubernetes",
+    "--runtime",
+    "distro",
+    "--offline",
 ];
 
 fn sha256(path: &Path) -> String {
@@ -41,7 +51,8 @@ fn file_standard_output_and_pipe_get_the_same_bytes_and_so_does_the_next_bake() 
         .expect("cat starts");
     assert!(bake.wait().expect("imgbake ends").success() && cat.wait().expect("cat ends").success());
     kitchen.ok(&[&NODE[..], &["-o", "d.img"]].concat());
-    let digests: BTreeSet<String> = ["a.img", "b.img", "c.img", "d.img"].iter().map(|name| sha256(&kitchen.path(name))).collect();
+    let digests: BTreeSet<String> =
+        ["a.img", "b.img", "c.img", "d.img"].iter().map(|name| sha256(&kitchen.path(name))).collect();
     assert_eq!(digests.len(), 1, "{digests:?}");
 }
 
@@ -53,7 +64,10 @@ fn the_outside_tools_accept_the_image() {
     judge(&kitchen, "node.img");
     let table = tool("fdisk", Command::new("sfdisk").arg("--dump").arg(kitchen.path("node.img")));
     assert!(table.contains("label-id: 0x1badcafe"), "{table}");
-    assert!(table.contains(&format!("start=      {ROOT_SECTOR}, size=     {}", 3 * 2_097_152 - ROOT_SECTOR)), "{table}");
+    assert!(
+        table.contains(&format!("start=      {ROOT_SECTOR}, size=     {}", 3 * 2_097_152 - ROOT_SECTOR)),
+        "{table}"
+    );
 }
 
 /// Cuts the partitions out and has each judged by its own checker.
@@ -91,7 +105,8 @@ fn the_image_holds_what_the_plan_says() {
         kitchen.ok(&[&arguments[..], &["-o", "node.img"]].concat());
         judge(&kitchen, "node.img");
         let words: Vec<&str> = arguments.iter().copied().filter(|word| *word != "--offline").collect();
-        let plan: Value = serde_json::from_str(&kitchen.ok(&[&["plan"], &words[..], &["--json"]].concat())).expect("JSON");
+        let plan: Value =
+            serde_json::from_str(&kitchen.ok(&[&["plan"], &words[..], &["--json"]].concat())).expect("JSON");
         let mut compared = 0;
         for (path, edit) in plan["root"].as_object().expect("edits") {
             compared += usize::from(root_edit_is_there(&kitchen, path, edit));

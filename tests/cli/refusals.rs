@@ -12,8 +12,20 @@ const X86_64: u8 = 62;
 
 /// A bake of `guest.img` into `out.img` that needs no network.
 const BAKE: [&str; 14] = [
-    "pi4", "node-2", "--base", "guest.img", "--ssh-key", SSH_KEY, "--defer", "kubernetes", "--runtime", "distro", "--offline",
-    "--quiet", "-o", "out.img",
+    "pi4",
+    "node-2",
+    "--base",
+    "guest.img",
+    "--ssh-key",
+    SSH_KEY,
+    "--defer",
+    "kubernetes",
+    "--runtime",
+    "distro",
+    "--offline",
+    "--quiet",
+    "-o",
+    "out.img",
 ];
 
 /// `BAKE` with more arguments.
@@ -131,7 +143,10 @@ fn size_too_small() {
     let message = words(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     let needed = message.split("--size ").nth(1).and_then(|rest| rest.split('`').next()).expect("the needed size");
-    assert!(message.starts_with(&format!("error: an image of 209715200 bytes is too small: {needed} bytes are needed\n")), "{message}");
+    assert!(
+        message.starts_with(&format!("error: an image of 209715200 bytes is too small: {needed} bytes are needed\n")),
+        "{message}"
+    );
     let enough = needed.to_owned();
     kitchen.ok(&bake_with(&["--size", &enough]));
     assert_eq!(fs::metadata(kitchen.path("out.img")).expect("an image").len().to_string(), enough);
@@ -178,8 +193,20 @@ fn wrong_checksum() {
         fs::write(folder.join(name), "not it\n").expect("a file");
     }
     let output = kitchen.run(&[
-        "pi4", "node-2", "--base", "guest.img", "--ssh-key", SSH_KEY, "--runtime", "distro", "--offline", "--quiet", "--mirror",
-        "mirror", "-o", "out.img",
+        "pi4",
+        "node-2",
+        "--base",
+        "guest.img",
+        "--ssh-key",
+        SSH_KEY,
+        "--runtime",
+        "distro",
+        "--offline",
+        "--quiet",
+        "--mirror",
+        "mirror",
+        "-o",
+        "out.img",
     ]);
     assert_eq!(kitchen.anonymous(&words(&output)), "");
     assert_eq!(output.status.code(), Some(1));
@@ -190,7 +217,8 @@ fn unreachable_url() {
     let kitchen = Kitchen::new();
     guest::raspberry_pi(&kitchen, AARCH64);
     // A port that was free a moment ago: nobody answers there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     fs::create_dir_all(kitchen.path("config/profiles/bases")).expect("a folder");
     let base = format!(
         "description: gone\narchitecture: arm64\nfirmware: raspberry-pi\ndistribution: debian\nrelease: \"13\"\nseed: boot-partition\n\
@@ -258,7 +286,9 @@ fn an_existing_image_survives_a_failed_bake() {
     fs::set_permissions(kitchen.path("out.img"), fs::Permissions::from_mode(0o600)).expect("a mode");
     assert!(!kitchen.run(&BAKE).status.success());
     assert_eq!(fs::read_to_string(kitchen.path("out.img")).expect("the old image"), "precious\n");
-    let left: Vec<String> = fs::read_dir(kitchen.path("")).expect("the kitchen").flatten()
+    let left: Vec<String> = fs::read_dir(kitchen.path(""))
+        .expect("the kitchen")
+        .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name.contains("out"))
         .collect();
