@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ext4", &["disk"]),
     ("sink", &[]),
     ("store", &["artifact", "disk", "image", "progress"]),
-    ("base", &["disk", "ext4", "fat", "image", "partition", "progress"]),
+    ("base", &["disk", "ext4", "fat", "image", "partition", "progress", "sink"]),
     // Where they meet.
     (
         "bake",
