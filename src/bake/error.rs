@@ -1,5 +1,6 @@
 //! Why a bake failed: one of the rooms', or what only shows where they meet.
 
+use crate::base::BaseError;
 use crate::disk::DiskError;
 use crate::ext4::Ext4Error;
 use crate::fat::FatError;
@@ -104,11 +105,19 @@ impl BakeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Spec(error) => error.hint(),
+            // What made or unpacked a base knows best what to do.
+            Self::Store(StoreError::Make { source, .. } | StoreError::Unpack { source, .. }) => source
+                .downcast_ref::<BaseError>()
+                .and_then(BaseError::hint)
+                .or_else(|| source.downcast_ref::<ImageError>().and_then(ImageError::hint)),
             Self::Store(error) => error.hint(),
             Self::Sink(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Partition(error) => error.hint(),
             Self::Boot(error) => error.hint(),
+            Self::Root(error @ Ext4Error::Unsupported { .. }) => {
+                error.hint().or_else(|| Some("choose an image whose root file system does without it".to_owned()))
+            }
             Self::Root(error) | Self::RootEdit { source: error, .. } => error.hint(),
             Self::Disk(_) => Some("the image seems to be cut short: get it again".to_owned()),
             Self::NoRoot { .. } => Some(

@@ -65,14 +65,30 @@ fn malformed_profile() {
     fs::create_dir_all(kitchen.path("config/profiles")).expect("a folder");
     fs::write(kitchen.path("config/profiles/mine.yaml"), "architecture: arm64\nbase: [debian-13-rpi\nfirmware: x\n")
         .expect("a profile");
-    kitchen.refused(&["plan", "mine", "node-2"], 1, "");
+    kitchen.refused(
+        &["plan", "mine", "node-2"],
+        1,
+        "
+error: profile `KITCHEN/config/profiles/mine.yaml` is malformed at line 2, column 7
+  caused by: expected string scalar
+",
+    );
 }
 
 #[test]
 fn not_a_disk_image() {
     let kitchen = Kitchen::new();
     fs::write(kitchen.path("guest.img"), vec![b'x'; 1 << 20]).expect("a file");
-    kitchen.refused(&BAKE, 1, "");
+    kitchen.refused(
+        &BAKE,
+        1,
+        "
+error: cannot use the partition table of the base image
+  caused by: the disk has no partition table
+
+hint: give the image of a whole disk, not of a single file system
+",
+    );
     assert!(!kitchen.path("out.img").exists());
 }
 
@@ -81,7 +97,16 @@ fn truncated_image() {
     let kitchen = Kitchen::new();
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     fs::File::options().write(true).open(image).and_then(|file| file.set_len(100 << 20)).expect("a cut");
-    kitchen.refused(&BAKE, 1, "");
+    kitchen.refused(
+        &BAKE,
+        1,
+        "
+error: cannot use the partition table of the base image
+  caused by: partition 2 ends at byte 168820736, but the disk has only 104857600 bytes
+
+hint: the image is damaged or was not downloaded completely: get it again and compare its checksum
+",
+    );
 }
 
 #[test]
@@ -93,7 +118,16 @@ fn truncated_xz() {
     let len = fs::metadata(&packed).expect("metadata").len();
     fs::File::options().write(true).open(&packed).and_then(|file| file.set_len(len - 100)).expect("a cut");
     let bake: Vec<&str> = BAKE.iter().map(|word| if *word == "guest.img" { "guest.img.xz" } else { word }).collect();
-    kitchen.refused(&bake, 1, "");
+    kitchen.refused(
+        &bake,
+        1,
+        "
+error: cannot unpack `guest.img.xz`
+  caused by: `guest.img.xz` is damaged: it is truncated
+
+hint: get the file again and compare its checksum
+",
+    );
 }
 
 #[test]
@@ -102,7 +136,13 @@ fn no_root_file_system() {
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     // The superblock's magic goes.
     overwrite(&image, ROOT_SECTOR * 512 + 1024 + 0x38, &[0, 0]);
-    kitchen.refused(&BAKE, 1, "");
+    kitchen.refused(&BAKE, 1,
+        "
+error: the base image has no ext4 root file system on any of its 2 partitions
+
+hint: imgbake edits images whose root file system is ext4 on a partition of its own, as Ubuntu's, Debian's and Raspberry Pi OS's are
+",
+    );
 }
 
 #[test]
@@ -111,7 +151,16 @@ fn a_feature_that_is_not_understood() {
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     let root = format!("{}?offset={}", image.display(), ROOT_SECTOR * 512);
     tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "feature encrypt"]).arg(root));
-    kitchen.refused(&BAKE, 1, "");
+    kitchen.refused(
+        &BAKE,
+        1,
+        "
+error: cannot edit the root file system
+  caused by: the ext4 file system has the feature `encrypt`, which is not supported
+
+hint: choose an image whose root file system does without it
+",
+    );
 }
 
 fn overwrite(path: &std::path::Path, offset: u64, bytes: &[u8]) {
@@ -152,24 +201,14 @@ fn size_too_small() {
     assert_eq!(fs::metadata(kitchen.path("out.img")).expect("an image").len().to_string(), enough);
 }
 
-#[test]
-fn read_only_target() {
-    let kitchen = Kitchen::new();
-    guest::raspberry_pi(&kitchen, AARCH64);
-    let bake: Vec<&str> = BAKE.iter().map(|word| if *word == "out.img" { "/proc/out.img" } else { word }).collect();
-    kitchen.refused(&bake, 1, "");
-}
-
-#[test]
-fn full_target() {
-    let kitchen = Kitchen::new();
-    guest::raspberry_pi(&kitchen, AARCH64);
-    fs::create_dir(kitchen.path("small")).expect("a folder");
-    // A file system of 1 MiB of the test's own, where the host lets it have one.
+/// Bakes into a file system of the test's own, mounted with `options` at `target`; says what is left there, too.
+fn bake_into_mount(kitchen: &Kitchen, options: &str) -> (Option<i32>, String) {
+    guest::raspberry_pi(kitchen, AARCH64);
+    fs::create_dir(kitchen.path("target")).expect("a folder");
+    let words_of_bake = BAKE.map(|word| format!("'{}'", word.replace("out.img", "target/out.img"))).join(" ");
     let script = format!(
-        "mount -t tmpfs -o size=1m tmpfs small && {} {} ; code=$?; ls -A small >&2; exit $code",
-        env!("CARGO_BIN_EXE_imgbake"),
-        BAKE.map(|word| format!("'{}'", word.replace("out.img", "small/out.img"))).join(" ")
+        "mount -t tmpfs -o {options} tmpfs target && {} {words_of_bake}; code=$?; ls -A target >&2; exit $code",
+        env!("CARGO_BIN_EXE_imgbake")
     );
     let output = Command::new("unshare")
         .args(["--mount", "--map-root-user", "sh", "-c", &script])
@@ -179,56 +218,79 @@ fn full_target() {
         .env("IMGBAKE_CACHE_DIR", kitchen.path("cache"))
         .output()
         .expect("unshare starts: install the Debian package `util-linux`");
-    assert_eq!(kitchen.anonymous(&words(&output)), "");
+    (output.status.code(), words(&output))
+}
+
+#[test]
+fn read_only_target() {
+    let (code, message) = bake_into_mount(&Kitchen::new(), "ro");
+    assert_eq!(
+        message,
+        "error: cannot write to `target/out.img`\n  caused by: Read-only file system (os error 30)\n\n\
+         hint: choose a folder you may write to\n"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn full_target() {
+    let (code, message) = bake_into_mount(&Kitchen::new(), "size=1m");
+    let (first, rest) = message.split_once(" of them were reached").expect("how far it came");
+    let (before, _) = first.rsplit_once(' ').expect("a number");
+    let size: u64 = before
+        .split("the image has ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|size| size.parse().ok())
+        .expect("a size");
+    assert_eq!(before, format!("error: no space left for `target/out.img`: the image has {size} bytes,"));
+    assert_eq!(
+        rest,
+        format!(
+            "\n  caused by: No space left on device (os error 28)\n\nhint: choose a place with {} MiB free\n",
+            size.div_ceil(1 << 20)
+        )
+    );
+    assert_eq!(code, Some(1));
+}
+
+/// Bakes from a base image of the user's own catalogue that is at `url` and pinned to a digest of nothing.
+fn bake_vendor_image(kitchen: &Kitchen, url: &str) -> String {
+    fs::create_dir_all(kitchen.path("config/profiles/bases")).expect("a folder");
+    let base = format!(
+        "description: mine\narchitecture: arm64\nfirmware: raspberry-pi\ndistribution: debian\nrelease: \"13\"\nseed: boot-partition\n\
+         vendor:\n  url: {url}\n  format: raw\n  digest: {}\n",
+        "0".repeat(64)
+    );
+    fs::write(kitchen.path("config/profiles/bases/mine.yaml"), base).expect("a base");
+    let output = kitchen.run(&["pi4", "node-2", "--base", "mine", "--ssh-key", SSH_KEY, "--quiet", "-o", "out.img"]);
     assert_eq!(output.status.code(), Some(1));
+    assert!(!kitchen.path("out.img").exists());
+    kitchen.anonymous(&words(&output))
 }
 
 #[test]
 fn wrong_checksum() {
     let kitchen = Kitchen::new();
-    guest::raspberry_pi(&kitchen, AARCH64);
-    let folder = kitchen.path("mirror/dl.k8s.io/release/v1.36.4/bin/linux/arm64");
-    fs::create_dir_all(&folder).expect("a folder");
-    for name in ["kubeadm", "kubelet", "kubectl"] {
-        fs::write(folder.join(name), "not it\n").expect("a file");
-    }
-    let output = kitchen.run(&[
-        "pi4",
-        "node-2",
-        "--base",
-        "guest.img",
-        "--ssh-key",
-        SSH_KEY,
-        "--runtime",
-        "distro",
-        "--offline",
-        "--quiet",
-        "--mirror",
-        "mirror",
-        "-o",
-        "out.img",
-    ]);
-    assert_eq!(kitchen.anonymous(&words(&output)), "");
-    assert_eq!(output.status.code(), Some(1));
+    fs::write(kitchen.path("gone.img"), "something else\n").expect("a file");
+    let url = format!("file://{}", kitchen.path("gone.img").display());
+    assert_eq!(bake_vendor_image(&kitchen, &url), "");
 }
 
 #[test]
 fn unreachable_url() {
-    let kitchen = Kitchen::new();
-    guest::raspberry_pi(&kitchen, AARCH64);
     // A port that was free a moment ago: nobody answers there.
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-    fs::create_dir_all(kitchen.path("config/profiles/bases")).expect("a folder");
-    let base = format!(
-        "description: gone\narchitecture: arm64\nfirmware: raspberry-pi\ndistribution: debian\nrelease: \"13\"\nseed: boot-partition\n\
-         vendor:\n  url: http://127.0.0.1:{port}/gone.img\n  format: raw\n  digest: {}\n",
-        "0".repeat(64)
+    let message = bake_vendor_image(&Kitchen::new(), &format!("http://127.0.0.1:{port}/gone.img"));
+    let message = message.replace(&port.to_string(), "PORT");
+    let message = message.split_once("error: ").expect("an error behind the notes").1;
+    assert_eq!(
+        message,
+        "cannot reach `http://127.0.0.1:PORT/gone.img`\n  caused by: Connection refused (os error 111)\n\n\
+         hint: check the network and the proxy (`https_proxy`), or use `--mirror DIR_OR_URL`; `--defer kubernetes` and \
+         `--runtime distro` need fewer downloads\n"
     );
-    fs::write(kitchen.path("config/profiles/bases/gone.yaml"), base).expect("a base");
-    let output = kitchen.run(&["pi4", "node-2", "--base", "gone", "--ssh-key", SSH_KEY, "--quiet", "-o", "out.img"]);
-    assert_eq!(kitchen.anonymous(&words(&output)).replace(&port.to_string(), "PORT"), "");
-    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
