@@ -39,7 +39,9 @@ impl Target {
             #[cfg(target_os = "linux")]
             Some(file) => Self::Nameless(file, path),
             _ => {
-                let (file, hidden) = tempfile::Builder::new().prefix(&prefix(&path)).tempfile_in(&folder)?.into_parts();
+                let made = tempfile::Builder::new().prefix(&prefix(&path)).tempfile_in(&folder);
+                // The hidden name in tempfile's message means nothing to the user, who gave another.
+                let (file, hidden) = made.map_err(|error| io::Error::from(error.kind()))?.into_parts();
                 Self::Hidden(file, hidden, path)
             }
         };

@@ -125,7 +125,7 @@ fn truncated_xz() {
 error: cannot unpack `guest.img.xz`
   caused by: `guest.img.xz` is damaged: it is truncated
 
-hint: get the file again and compare its checksum
+hint: get the image again and compare its checksum
 ",
     );
 }
@@ -156,7 +156,7 @@ fn a_feature_that_is_not_understood() {
         1,
         "
 error: cannot edit the root file system
-  caused by: the ext4 file system has the feature `encrypt`, which is not supported
+  caused by: an ext4 file system with the feature `encrypt` is not supported
 
 hint: choose an image whose root file system does without it
 ",
@@ -226,7 +226,7 @@ fn read_only_target() {
     let (code, message) = bake_into_mount(&Kitchen::new(), "ro");
     assert_eq!(
         message,
-        "error: cannot write to `target/out.img`\n  caused by: Read-only file system (os error 30)\n\n\
+        "error: cannot write to `target/out.img`\n  caused by: read-only filesystem or storage medium\n\n\
          hint: choose a folder you may write to\n"
     );
     assert_eq!(code, Some(1));
