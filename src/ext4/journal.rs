@@ -291,7 +291,6 @@ impl Volume<'_> {
                 if change.escaped {
                     put_be32(&mut bytes, 0, MAGIC);
                 }
-                // The journal's own first block is 0 in file systems of 1 KiB blocks: boot code, ours to keep.
                 if change.target.0 >= self.layout.blocks {
                     let what = format!("the journal changes block {}, which does not exist", change.target.0);
                     return Err(Ext4Error::corrupt(what));

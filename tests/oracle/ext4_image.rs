@@ -78,11 +78,8 @@ impl Image {
         if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return false;
         }
-        let folder = self.folder.path().join("live");
-        std::fs::create_dir_all(&folder).unwrap();
-        run("mount", Command::new("mount").args(["-o", "loop"]).arg(&self.path).arg(&folder));
-        work(&folder);
-        run("mount", Command::new("umount").arg(&folder));
+        let mounted = Mounted::new(&self.path, self.folder.path().join("live"), "loop");
+        work(mounted.folder());
         true
     }
 
@@ -130,6 +127,36 @@ impl Image {
         let path = folder.path().join(Path::new(name.as_ref()));
         run("coreutils", Command::new("cp").arg("--sparse=always").arg(&self.path).arg(&path));
         Self { folder, path }
+    }
+}
+
+/// A file system that the kernel has mounted, until it goes out of scope.
+pub struct Mounted {
+    folder: PathBuf,
+}
+
+impl Mounted {
+    pub fn new(image: &Path, folder: PathBuf, options: &str) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        run("mount", Command::new("mount").args(["-o", options]).arg(image).arg(&folder));
+        Self { folder }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A process that another test is just starting may hold it for a moment.
+        for _ in 0..100 {
+            if Command::new("umount").arg(&self.folder).output().is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert!(std::thread::panicking(), "cannot unmount {}", self.folder.display());
     }
 }
 

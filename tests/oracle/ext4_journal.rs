@@ -5,7 +5,7 @@ use std::process::Command;
 
 use imgbake::{Content, Ext4Editor, Ext4Error, FileDisk, HostFile, Overlay};
 
-use super::image::{Image, plain, run};
+use super::image::{Image, Mounted, plain, run};
 use super::model::Model;
 
 const MIB: u64 = 1 << 20;
@@ -117,9 +117,8 @@ fn a_power_cut_under_the_kernel() {
         return replays(&[], "jo -c -v 3");
     }
     let image = Image::make(64 * MIB, &["-O", "metadata_csum_seed"]);
-    let folder = image.folder().join("live");
-    std::fs::create_dir(&folder).unwrap();
-    run("mount", Command::new("mount").args(["-o", "loop"]).arg(&image.path).arg(&folder));
+    let mounted = Mounted::new(&image.path, image.folder().join("live"), "loop");
+    let folder = mounted.folder();
     for number in 0..300 {
         std::fs::create_dir_all(folder.join(format!("d{}", number % 7))).unwrap();
         std::fs::write(folder.join(format!("d{}/file-{number}", number % 7)), vec![7; number * 30]).unwrap();
@@ -128,8 +127,8 @@ fn a_power_cut_under_the_kernel() {
     std::fs::rename(folder.join("d1"), folder.join("d2/moved")).unwrap();
     run("coreutils", Command::new("sync").arg("-f").arg(folder.join("d0")));
     let mut cut = image.copy("cut.img");
-    let mut model = Model::read_host(&folder);
-    run("mount", Command::new("umount").arg(&folder));
+    let mut model = Model::read_host(folder);
+    drop(mounted);
     model.names.remove("/lost+found");
     assert!(cut.field("Filesystem features").contains("needs_recovery"));
     cut.edit_here(|editor| model.compare_editor(editor));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use imgbake::{Content, Ext4Attributes as Attributes, Ext4Editor, FileKind, FileRange, HostFile, Timestamp};
 
-use super::image::{Image, run};
+use super::image::{Image, Mounted, run};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -364,9 +364,8 @@ impl Model {
             }
             return std::fs::remove_dir_all(&folder).unwrap();
         }
-        run("mount", Command::new("mount").args(["-o", "loop,ro"]).arg(&image.path).arg(&folder));
-        let mut mounted = Self::read_host(&folder);
-        run("mount", Command::new("umount").arg(&folder));
+        let mounted = Mounted::new(&image.path, folder, "loop,ro");
+        let mut mounted = Self::read_host(mounted.folder());
         mounted.names.remove("/lost+found");
         let names = |model: &Self| model.names.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&mounted), names(self));

@@ -352,3 +352,34 @@ fn try_everything(overlay: &mut Overlay) -> Result<(), Ext4Error> {
     let _ = editor.remove("/d");
     editor.finish().map(drop)
 }
+
+/// A kernel adds to the folders we packed, and resize2fs grows the file system further. Only root can have the
+/// kernel do its part.
+#[test]
+fn a_running_system_goes_on_from_what_we_leave() {
+    let mut image = Image::make(100 * MIB, &["-b", "1024", "-O", "metadata_csum_seed,orphan_file", "-N", "20000"]);
+    let name = |number: usize| format!("d/a-name-of-some-length-{number}");
+    image.edit(900 * MIB, |editor| {
+        editor.grow(300 * MIB).unwrap();
+        editor.mkdir("/d", &plain(0o755)).unwrap();
+        for number in 0..3000 {
+            editor.write(name(number), Content::Bytes(vec![1; 10]), &plain(0o644)).unwrap();
+        }
+    });
+    let root = image.as_root(|folder| {
+        for number in 3000..9000 {
+            std::fs::write(folder.join(name(number)), vec![2; 3000]).unwrap();
+        }
+        (0..500).for_each(|number| std::fs::remove_file(folder.join(name(number * 7))).unwrap());
+        std::fs::write(folder.join("large"), vec![3; 150 << 20]).unwrap();
+    });
+    image.check();
+    run("e2fsprogs", std::process::Command::new("resize2fs").arg("-f").arg(&image.path));
+    image.check();
+    image.edit_here(|editor| {
+        assert_eq!(editor.size(), 900 * MIB);
+        assert_eq!(editor.read_dir("/d").unwrap().unwrap().len(), if root { 8500 } else { 3000 });
+        assert!(editor.remove("/d").unwrap());
+    });
+    image.check();
+}
