@@ -1,8 +1,8 @@
 //! What a bake costs, measured beside what copying the same bytes costs.
 //!
-//! Prints the ratio of `imgbake pi4 node-2 -o FILE` to `cp --sparse=always` of the same base plus `cp` of the same
+//! Prints the ratio of `imgbake vps-amd64 node -o FILE` to `cp --sparse=always` of the same base plus `cp` of the same
 //! components, in turn, everything cached; and the bake's peak memory. Nothing is asserted on seconds.
-//! Needs GNU time (Debian package `time`) and a base image: `imgbake base build debian-13-rpi` makes it when missing.
+//! Needs GNU time (Debian package `time`) and a base image: `imgbake base build` makes it when missing.
 
 use std::error::Error;
 use std::fs;
@@ -15,29 +15,29 @@ use sha2::Digest as _;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The base that is baked; home-made, so that the benchmark runs wherever a Debian archive can be reached.
-const BASE: &str = "debian-13-rpi";
+const BASE: &str = "debian-13-cloud-amd64";
 /// The image's size: at least 2.5 GB.
 const SIZE: &str = "4GiB";
 /// Rounds measured after one that warms up.
 const ROUNDS: usize = 5;
 /// Components by upstream URL, with sizes in MiB as upstream's are or larger: 430 MiB together.
 const COMPONENTS: [(&str, u64, Kind); 7] = [
-    ("https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm", 72, Kind::Plain),
-    ("https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubelet", 60, Kind::Plain),
-    ("https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubectl", 58, Kind::Plain),
+    ("https://dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubeadm", 72, Kind::Plain),
+    ("https://dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubelet", 60, Kind::Plain),
+    ("https://dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubectl", 58, Kind::Plain),
     (
-        "https://github.com/kubernetes-sigs/cri-tools/releases/download/v1.36.0/crictl-v1.36.0-linux-arm64.tar.gz",
+        "https://github.com/kubernetes-sigs/cri-tools/releases/download/v1.36.0/crictl-v1.36.0-linux-amd64.tar.gz",
         40,
         Kind::Archive(&["crictl"]),
     ),
     (
-        "https://github.com/containerd/containerd/releases/download/v2.3.4/containerd-static-2.3.4-linux-arm64.tar.gz",
+        "https://github.com/containerd/containerd/releases/download/v2.3.4/containerd-static-2.3.4-linux-amd64.tar.gz",
         110,
         Kind::Archive(&["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr"]),
     ),
-    ("https://github.com/opencontainers/runc/releases/download/v1.4.3/runc.arm64", 12, Kind::Plain),
+    ("https://github.com/opencontainers/runc/releases/download/v1.4.3/runc.amd64", 12, Kind::Plain),
     (
-        "https://github.com/containernetworking/plugins/releases/download/v1.9.1/cni-plugins-linux-arm64-v1.9.1.tgz",
+        "https://github.com/containernetworking/plugins/releases/download/v1.9.1/cni-plugins-linux-amd64-v1.9.1.tgz",
         78,
         Kind::Archive(&["bridge", "host-local", "loopback", "portmap"]),
     ),
@@ -106,13 +106,13 @@ impl Bench {
 
     fn bake(&self, output: &Path) -> String {
         format!(
-            "{} pi4 node-2 --base {BASE} --size {SIZE} --ssh-key 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBakeBakeBakeBakeBakeBakeBakeBakeBakeBakeBak bench' \
-             --mirror {} --lock {} --config-dir {} --cache-dir {} --offline --quiet -o {}",
+            "{} vps-amd64 node --join 203.0.113.7:6443 --token abcdef.0123456789abcdef --ca-cert-hash sha256:{} --base {BASE} --size {SIZE} --ssh-key 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBakeBakeBakeBakeBakeBakeBakeBakeBakeBakeBak bench' \
+             --mirror {} --lock {} --config-dir {} --offline --quiet -o {}",
             imgbake().display(),
+            "0".repeat(64),
             self.mirror.display(),
             self.work.join("imgbake.lock").display(),
             self.work.join("config").display(),
-            cache().display(),
             output.display()
         )
     }
@@ -151,11 +151,13 @@ fn imgbake() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_imgbake"))
 }
 
-fn cache() -> PathBuf {
-    let user = || std::env::home_dir().unwrap_or_default().join(".cache");
-    std::env::var_os("IMGBAKE_CACHE_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(user).join("imgbake"))
+/// The base image in imgbake's cache; made now if it is not there.
+fn base() -> Outcome<PathBuf> {
+    let output = Command::new(imgbake()).args(["base", "build", BASE]).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("imgbake base build {BASE}: {}", output.status).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim_end().into())
 }
 
 /// Where outputs go: a real disk, not a memory file system.
