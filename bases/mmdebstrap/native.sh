@@ -5,8 +5,9 @@
 # are there too: Debian's multiarch paths keep those of two architectures apart. borrow puts the host's
 # programs in place of the image's, give_back undoes it; nothing of the host's stays.
 lent=/var/lib/imgbake-lent
-borrowed='dash dpkg-deb cp mv rm ln mkdir chmod touch cat ls sed grep find sort uniq tr cut head tail wc readlink
-	basename dirname mktemp cmp tar cpio gzip xz zstd mawk'
+# Not among them: what answers for the machine (uname) and what goes into the initramfs (kmod).
+borrowed='dash dpkg-deb cp mv rm rmdir ln mkdir chmod touch cat ls stat sed grep find xargs sort uniq tr cut head tail wc
+	readlink realpath basename dirname mktemp cmp tar cpio gzip xz zstd mawk'
 
 # The libraries that the host's program $1 needs, the loader included, one path a line.
 libraries() { ldd "$1" | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p'; }
