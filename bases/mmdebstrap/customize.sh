@@ -155,6 +155,9 @@ wait "$compiling"
 "$KIND"
 if [ "$EMULATED" = yes ]; then give_back; fi
 chroot "$root" apt-get clean
+# The folder came with the kept packages, and its owner with it.
+rm -f "$root/var/cache/apt/archives/lock"
+chown 0:0 "$root/var/cache/apt/archives"
 # Traces of the build that differ each time or say where it was.
 rm -rf "$root"/var/log/*.log "$root"/var/log/apt/* "$root"/var/cache/debconf/*-old "$root"/var/cache/ldconfig/aux-cache
 rm -f "$root"/var/lib/dpkg/*-old "$root"/etc/*- "$root/var/lib/apt/extended_states.ucf-dist"

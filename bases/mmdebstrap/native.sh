@@ -5,14 +5,16 @@
 # are there too: Debian's multiarch paths keep those of two architectures apart. borrow puts the host's
 # programs in place of the image's, give_back undoes it; nothing of the host's stays.
 lent=/var/lib/imgbake-lent
-borrowed='dash dpkg-deb cp mv rm ln mkdir chmod touch cat ls sed grep find sort uniq tr cut head tail wc readlink
-	basename dirname mktemp cmp tar cpio gzip xz zstd mawk'
+# Not among them: what answers for the machine (uname) and what goes into the initramfs (kmod, but for its modinfo,
+# which bookworm's mkinitramfs starts for each module).
+borrowed='dash dpkg-deb cp mv rm rmdir ln mkdir chmod touch cat ls stat sed grep find xargs sort uniq tr cut head tail wc
+	readlink realpath basename dirname mktemp cmp tar cpio gzip xz zstd mawk modinfo'
 
 # The libraries that the host's program $1 needs, the loader included, one path a line.
 libraries() { ldd "$1" | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p'; }
 
 borrow() {
-	mkdir -p "$root$lent/bin"
+	mkdir -p "$root$lent/usr/bin" "$root$lent/usr/sbin"
 	[ -e "$root$lent/libraries" ] || : >"$root$lent/libraries"
 	# amd64's loader lives in /lib64, which has to be a link: systemd refuses a root that is not merged.
 	if [ ! -e "$root/lib64" ]; then
@@ -23,9 +25,10 @@ borrow() {
 	for name in $borrowed; do
 		program=$(command -v "$name") || continue
 		needed=$(libraries "$program")
-		# Only a program of its own, in place of a plain file of the image that has not been replaced yet.
-		if [ -z "$needed" ] || [ ! -f "$root/usr/bin/$name" ] || [ -L "$root/usr/bin/$name" ] ||
-			[ -e "$root$lent/bin/$name" ]; then
+		place=usr/bin/$name
+		[ -f "$root/$place" ] || place=usr/sbin/$name
+		# Only what is no script, and in place of something that has not been replaced yet.
+		if [ -z "$needed" ] || [ ! -f "$root/$place" ] || [ -L "$root$lent/$place" ] || [ -e "$root$lent/$place" ]; then
 			continue
 		fi
 		for library in $needed; do
@@ -36,8 +39,8 @@ borrow() {
 			cp -L "$library" "$root$library"
 			echo "$library" >>"$root$lent/libraries"
 		done
-		mv "$root/usr/bin/$name" "$root$lent/bin/$name"
-		cp -L "$program" "$root/usr/bin/$name"
+		mv "$root/$place" "$root$lent/$place"
+		cp -L "$program" "$root/$place"
 	done
 	# Slow is better than broken.
 	chroot "$root" /bin/sh -c 'cp --version | sed -n 1p | grep -q .' || give_back
@@ -45,7 +48,9 @@ borrow() {
 
 give_back() {
 	[ -d "$root$lent" ] || return 0
-	for program in "$root$lent"/bin/*; do mv "$program" "$root/usr/bin/"; done
+	for folder in usr/bin usr/sbin; do
+		find "$root$lent/$folder" -mindepth 1 -exec mv -t "$root/$folder" {} +
+	done
 	while read -r library; do
 		rm -f "$root$library"
 		rmdir -p --ignore-fail-on-non-empty "$root${library%/*}" 2>/dev/null || :

@@ -191,7 +191,10 @@ fn make_empty_ext4(
         .args(["-U", id::ROOT_UUID, "-L", if recipe.platform() == Platform::RaspberryPi { id::ROOT_LABEL } else { "" }])
         .args(["-O", &format!("none,{}", features.join(",")), "-J", &format!("size={JOURNAL_MIB}")])
         // The inode tables count as zeroed, or the node's kernel would write them all on its first day.
-        .args(["-E", &format!("hash_seed={},lazy_itable_init=0,lazy_journal_init=0,nodiscard", id::ROOT_UUID)])
+        .args([
+            "-E",
+            &format!("root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard,hash_seed={}", id::ROOT_UUID),
+        ])
         .arg(&path)
         .envs([("E2FSPROGS_FAKE_TIME", epoch.to_string()), ("SOURCE_DATE_EPOCH", epoch.to_string())]);
     output_of(mke2fs).map_err(|source| BaseError::Program { action: "make the root file system", source })?;

@@ -48,7 +48,8 @@ type Records = BTreeMap<String, Vec<u8>>;
 /// The most bytes of pax records or of a long name that are read into memory.
 const MOST_RECORDS: u64 = 1024 * 1024;
 
-/// Reads the members of the tar at `path`, in its order.
+/// Reads the members of the tar at `path`: folders before what is in them, files before further links to them, and
+/// apart from that by name, because mmdebstrap's order depends on its mode.
 pub(super) fn read(path: &Path) -> Result<Vec<Member>, BaseError> {
     let host = HostFile::open(path).map_err(BaseError::io("open", path))?;
     let file = File::open(path).map_err(BaseError::io("open", path))?;
@@ -67,6 +68,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Member>, BaseError> {
             _ => members.push(member(&entry, std::mem::take(&mut records), &host)?),
         }
     }
+    members.sort_by_key(|member: &Member| (matches!(member.kind, Kind::HardLink(_)), member.path.clone()));
     Ok(members)
 }
 
