@@ -124,7 +124,7 @@ fn remove(path: &Path, mode: Mode) -> Result<(), BaseError> {
 /// The last mount point at or below `path` in the text of /proc/self/mounts, where blanks are written `\040`.
 fn mounted_below<'mounts>(mounts: &'mounts str, path: &Path) -> Option<&'mounts str> {
     let path = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
-    mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| Path::new(at).starts_with(&path)).next_back()
+    mounts.lines().filter_map(|line| line.split(' ').nth(1)).rfind(|at| Path::new(at).starts_with(&path))
 }
 
 /// Whether users who are neither owner nor group can reach what is in `folder`.
