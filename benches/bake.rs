@@ -84,11 +84,7 @@ struct Bench {
 
 impl Bench {
     fn prepare(work: &Path) -> Outcome<Self> {
-        let bench = Self {
-            work: work.to_owned(),
-            base: cache().join("bases").join(format!("{BASE}.img")),
-            mirror: work.join("mirror"),
-        };
+        let bench = Self { work: work.to_owned(), base: base()?, mirror: work.join("mirror") };
         run(Command::new(imgbake()).args(["base", "build", BASE, "--quiet"]))?;
         let mut lock = String::from("artifacts:\n");
         for (seed, (url, mebibytes, kind)) in (1u64..).zip(COMPONENTS) {

@@ -36,7 +36,10 @@ pub use base::{
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
 };
-pub use ext4::{Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata, Summary as Ext4Summary, Timestamp};
+pub use ext4::{
+    Attributes as Ext4Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata as Ext4Metadata,
+    Summary as Ext4Summary, Timestamp,
+};
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
 pub use image::{Format, ImageError, unpack as unpack_image, write as write_image};
 pub use partition::{
@@ -44,8 +47,7 @@ pub use partition::{
     create_gpt, create_mbr,
 };
 pub use plan::{
-    Account, AccountFile, Attributes as PlanAttributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform,
-    cmdline_paths, plan,
+    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
 };
 pub use progress::{Progress, Silent};
 pub use sink::{Sink, SinkError};

@@ -86,6 +86,9 @@ const PACKAGES: &[&str] = &[
     "vim-tiny",
 ];
 
+/// Grows the root partition before cloud-init could, which does nothing where it finds no metadata.
+const GROW_ROOT: &str = "cloud-initramfs-growroot";
+
 impl Release {
     const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
 
@@ -121,7 +124,7 @@ impl Platform {
                 &["linux-image-arm64", "raspi-firmware", "firmware-brcm80211", "wireless-regdb", "wpasupplicant"]
             }
             Self::CloudAmd64 => {
-                &["linux-image-cloud-amd64", "grub-cloud-amd64", "grub-efi-amd64-signed", "shim-signed"]
+                &["linux-image-cloud-amd64", "grub-cloud-amd64", "grub-efi-amd64-signed", "shim-signed", GROW_ROOT]
             }
             Self::CloudArm64 => &[
                 "linux-image-cloud-arm64",
@@ -129,6 +132,7 @@ impl Platform {
                 "grub-efi-arm64-signed",
                 "grub2-common",
                 "shim-signed",
+                GROW_ROOT,
             ],
         }
     }

@@ -54,7 +54,7 @@ pub enum Command {
         /// The node's name, as in a bake
         node: String,
         #[command(flatten)]
-        options: NodeOptions,
+        options: Box<NodeOptions>,
         /// Print the plan as JSON
         #[arg(long)]
         json: bool,

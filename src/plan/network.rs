@@ -22,7 +22,11 @@ pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
             );
         }
         // The provider's metadata decides. Where there is none, a last file of networkd's asks by DHCP.
-        None => draft.text("/etc/systemd/network/99-imgbake-fallback.network", include_str!("guest/fallback.network")),
+        None => {
+            draft.text("/etc/systemd/network/99-imgbake-fallback.network", include_str!("guest/fallback.network"));
+            // Elsewhere netplan starts it, for what cloud-init wrote; a server without metadata has no such file.
+            draft.enable("systemd-networkd.service", "/usr/lib/systemd/system/systemd-networkd.service");
+        }
     }
 }
 

@@ -130,18 +130,6 @@ pub enum StoreError {
         /// What is wrong there.
         message: String,
     },
-    /// The lock file and imgbake disagree about a digest.
-    #[error("`{}` is pinned to `{pinned}`, but `{}` says `{locked}`", shown(url), lock_file.display())]
-    PinsDiffer {
-        /// The artifact's URL.
-        url: String,
-        /// The artifact's own pin.
-        pinned: Box<Digest>,
-        /// The lock file's.
-        locked: Box<Digest>,
-        /// The lock file.
-        lock_file: PathBuf,
-    },
     /// Files that only the network has, and the network is off.
     #[error("offline, and {}", missing_list(missing))]
     Offline {
@@ -299,7 +287,6 @@ impl StoreError {
                 "checksums are taken from the publisher only, never from a mirror: \
                  pin the file's digest in `imgbake.lock` to do without"
             }
-            Self::PinsDiffer { .. } => "remove the entry from the lock file if it is out of date",
             Self::Offline { missing } => return Some(offline_hint(missing)),
             Self::Several { failures } => return failures.iter().find_map(Self::hint),
             Self::Unsupported { .. } => "unpack or convert it first, and use the result",

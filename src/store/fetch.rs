@@ -33,7 +33,7 @@ impl Store {
     /// The artifact, from the cache or from where it can be had.
     pub(super) fn blob(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Blob, StoreError> {
         let location = Location::parse(&artifact.url)?;
-        let expected = match (&artifact.checksum, self.known(artifact)?) {
+        let expected = match (&artifact.checksum, self.locked(artifact)) {
             (_, Some(expected)) => expected,
             (Checksum::Pinned(digest), None) => Expected { digest: digest.clone(), origin: Origin::Pin },
             (Checksum::File { url }, None) => {
@@ -54,24 +54,11 @@ impl Store {
         }
     }
 
-    /// What the artifact must be, as far as its own pin and the lock file tell.
-    fn known(&self, artifact: &Artifact) -> Result<Option<Expected>, StoreError> {
-        let locked = self.pins.digest(&artifact.url);
-        let origin = || Origin::LockFile(self.pins.path().to_owned());
-        match (&artifact.checksum, locked) {
-            (Checksum::Pinned(pinned), Some(locked))
-                if pinned.algorithm() == locked.algorithm() && pinned != locked =>
-            {
-                Err(StoreError::PinsDiffer {
-                    url: artifact.url.clone(),
-                    pinned: Box::new(pinned.clone()),
-                    locked: Box::new(locked.clone()),
-                    lock_file: self.pins.path().to_owned(),
-                })
-            }
-            (Checksum::Pinned(_), _) | (_, None) => Ok(None),
-            (Checksum::File { .. }, Some(locked)) => Ok(Some(Expected { digest: locked.clone(), origin: origin() })),
-        }
+    /// What the user's lock file says the artifact must be. It comes before what is built in, so that other builds of
+    /// the same programs can be baked.
+    fn locked(&self, artifact: &Artifact) -> Option<Expected> {
+        let digest = self.pins.digest(&artifact.url)?.clone();
+        Some(Expected { digest, origin: Origin::LockFile(self.pins.path().to_owned()) })
     }
 
     /// The digest that `checksum_file` had for `url` when it was last asked.
