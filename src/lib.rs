@@ -47,7 +47,8 @@ pub use partition::{
     create_gpt, create_mbr,
 };
 pub use plan::{
-    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Transform, cmdline_paths, plan,
+    Account, AccountFile, Attributes, Body, BootEdit, GuestPath, Owner, Plan, RootEdit, Size, Transform, cmdline_paths,
+    plan,
 };
 pub use progress::{Progress, Silent};
 pub use sink::{Sink, SinkError};

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::artifact::Artifact;
-use crate::spec::{NodeSpec, Secret};
+use crate::spec::{Base, NodeSpec, Secret};
 
 pub use account::{Account, AccountFile};
 pub use boot::cmdline_paths;
@@ -60,6 +60,10 @@ impl From<&str> for GuestPath {
 /// Everything that is done to a base image. `Display` lists it, a line per edit; `{:#}` adds the texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
+    /// The image that is changed.
+    pub base: Base,
+    /// How large the result becomes.
+    pub size: Size,
     /// Changes on the FAT boot partition; paths from its root.
     pub boot: BTreeMap<GuestPath, BootEdit>,
     /// The account added to the image's own user databases, before any edit: [`Owner::User`] may name it.
@@ -70,6 +74,15 @@ pub struct Plan {
     pub timestamp: i64,
     /// What the user should know about this bake, a line each.
     pub notes: Vec<String>,
+}
+
+/// How large the disk image becomes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// The whole disk, where the user or the profile fixed it; otherwise what goes in decides.
+    pub disk: Option<u64>,
+    /// What stays free in the root file system at least.
+    pub reserve: u64,
 }
 
 /// A change on the boot partition. FAT knows neither modes nor links.
@@ -165,6 +178,8 @@ pub fn plan(spec: &NodeSpec) -> Plan {
     apt::plan(&mut draft);
     first_boot::plan(spec, &mut draft);
     Plan {
+        base: spec.base.clone(),
+        size: Size { disk: spec.size, reserve: spec.reserve },
         boot: draft.boot,
         account: users::account(spec),
         root: draft.root,

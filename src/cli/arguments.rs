@@ -12,6 +12,9 @@ Takes a stock Ubuntu, Debian or Raspberry Pi OS image and writes a disk image th
 cluster made by kubeadm: container runtime, kubelet, kubeadm, network, SSH keys and the join itself are \
 inside. The image is edited as bytes: no root, no mount, no container, no virtual machine.";
 
+/// A bake has no command word, which clap cannot tell from two arguments that may be left out.
+const USAGE: &str = "imgbake [OPTIONS] <PROFILE> <NODE>\n       imgbake <COMMAND>";
+
 /// The words behind them.
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +34,7 @@ A profile names a board or platform (`imgbake profiles`). Keys and the join toke
 image that has not joined yet can join in its place: keep images as safe as keys.";
 
 #[derive(Debug, Parser)]
-#[command(version, about = ABOUT, after_help = EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(version, about = ABOUT, after_help = EXAMPLES, override_usage = USAGE, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -4,9 +4,16 @@ use std::fmt;
 
 use super::{Artifact, Attributes, Body, BootEdit, Owner, Plan, RootEdit};
 use crate::artifact::Checksum;
+use crate::spec::{Base, BaseSource};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "base image:\n  {}", Origin(&self.base))?;
+        let reserve = self.size.reserve >> 20;
+        match self.size.disk {
+            Some(disk) => writeln!(f, "size:\n  {disk} bytes, if that leaves {reserve} MiB free")?,
+            None => writeln!(f, "size:\n  what goes in, and {reserve} MiB free")?,
+        }
         if !self.boot.is_empty() {
             writeln!(f, "boot partition:")?;
         }
@@ -123,6 +130,19 @@ impl fmt::Display for Named<'_> {
         match &self.0.checksum {
             Checksum::Pinned(digest) => write!(f, "{}, {} {digest}", self.0.url, digest.algorithm()),
             Checksum::File { url } => write!(f, "{}, digest from {url}", self.0.url),
+        }
+    }
+}
+
+/// A base image by name and where it comes from.
+struct Origin<'a>(&'a Base);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.source {
+            BaseSource::Vendor(artifact) => write!(f, "{} ({})", self.0.name, Named(artifact)),
+            BaseSource::Archive(recipe) => write!(f, "{} (made from the Debian archive: {recipe})", self.0.name),
+            BaseSource::File(path) => write!(f, "{}", path.display()),
         }
     }
 }
