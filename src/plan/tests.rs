@@ -241,7 +241,7 @@ fn kubeadm_is_told_to_start_a_control_plane() {
             (&api.api_version().into(), &api.api_version().into())
         );
         assert_eq!(init["bootstrapTokens"][0]["token"], spec.cluster.access.token.reveal());
-        assert_eq!(init["bootstrapTokens"][0]["ttl"], "2592000s");
+        assert_eq!(init["bootstrapTokens"][0]["ttl"], "604800s");
         assert_eq!(init["localAPIEndpoint"], serde_json::json!({"advertiseAddress": "10.0.0.1", "bindPort": 6443}));
         assert_eq!(init["nodeRegistration"]["name"], "node-1");
         assert_eq!(cluster["controlPlaneEndpoint"], "10.0.0.1:6443");

@@ -359,7 +359,7 @@ mod tests {
         assert!(first.authority.is_some());
         assert_eq!((worker.token.reveal(), worker.ca_cert_hash), (first.token.reveal(), first.ca_cert_hash));
         assert!(is_token(worker.token.reveal()));
-        assert_eq!(worker.token_end, TokenEnd::AfterFirstStart(2_592_000));
+        assert_eq!(worker.token_end, TokenEnd::AfterFirstStart(604_800));
     }
 
     #[test]

@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(spec.cluster.name, "home");
         assert_eq!((spec.cluster.endpoint_host.as_str(), spec.cluster.endpoint_port), ("10.0.0.1", 6443));
         assert_eq!(spec.cluster.kubernetes.to_string(), "1.36.4");
-        assert_eq!(spec.cluster.access.token_end, TokenEnd::AfterFirstStart(2_592_000));
+        assert_eq!(spec.cluster.access.token_end, TokenEnd::AfterFirstStart(604_800));
         assert!(spec.cluster.access.authority.is_some());
         assert_eq!((spec.config_api, spec.containerd_config), (ConfigApi::V1beta4, ContainerdConfig::V3));
         assert_eq!((spec.size, spec.reserve, spec.timestamp), (None, 1 << 30, NOW));
