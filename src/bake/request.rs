@@ -53,7 +53,7 @@ pub fn prepare_base(
 ) -> Result<Arc<HostFile>, BakeError> {
     let recipe = base::Recipe::by_name(name)
         .ok_or_else(|| BakeError::UnknownBase { name: name.to_owned(), known: base::names() })?;
-    let key = format!("{name}.img");
+    let key = format!("{name}-{}.img", recipe.edition());
     if again {
         store.discard_made(&key).map_err(BakeError::Store)?;
     }

@@ -11,13 +11,9 @@ use std::process::{Child, Command, ExitStatus};
 use super::error::BaseError;
 use super::host::{Host, Mode, command};
 use super::mirror::Mirror;
-use super::recipe::{Recipe, id};
+use super::recipe::{CUSTOMIZE, ESSENTIAL, NATIVE, Recipe, id};
 use super::transcript::Transcript;
 use crate::progress::Progress;
-
-const NATIVE: &str = include_str!("../../bases/mmdebstrap/native.sh");
-const ESSENTIAL: &str = include_str!("../../bases/mmdebstrap/essential.sh");
-const CUSTOMIZE: &str = include_str!("../../bases/mmdebstrap/customize.sh");
 
 /// dpkg's options while the packages are unpacked: what a node never reads stays out, copyrights stay in.
 const DPKG_OPTIONS: &[&str] = &[

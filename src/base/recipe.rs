@@ -3,6 +3,8 @@
 //! The identifiers are fixed so that the same packages give the same image; a baked node keeps them, since its boot
 //! loader, kernel arguments and fstab speak of them.
 
+use sha2::{Digest, Sha256};
+
 /// A base image that can be made from the Debian archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
@@ -88,6 +90,11 @@ const PACKAGES: &[&str] = &[
 
 /// Grows the root partition before cloud-init could, which does nothing where it finds no metadata.
 const GROW_ROOT: &str = "cloud-initramfs-growroot";
+
+/// What the build runs beside mmdebstrap; see the scripts.
+pub(super) const NATIVE: &str = include_str!("../../bases/mmdebstrap/native.sh");
+pub(super) const ESSENTIAL: &str = include_str!("../../bases/mmdebstrap/essential.sh");
+pub(super) const CUSTOMIZE: &str = include_str!("../../bases/mmdebstrap/customize.sh");
 
 impl Release {
     const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
@@ -175,6 +182,15 @@ impl Recipe {
     pub fn name(&self) -> String {
         let variant = if self.containerd { "-containerd" } else { "" };
         format!("debian-{}-{}{variant}", self.release.number(), self.platform.name())
+    }
+
+    /// Tells this recipe from the one of the same name in another version of imgbake: eight hexadecimal digits over what
+    /// goes in and the scripts that run.
+    #[must_use]
+    pub fn edition(&self) -> String {
+        let (packages, features) = (self.packages().join(" "), self.ext4_features().join(" "));
+        let parts = [self.name().as_str(), &packages, &features, NATIVE, ESSENTIAL, CUSTOMIZE].join("\n");
+        Sha256::digest(parts).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Debian's name of the architecture: `amd64` or `arm64`.

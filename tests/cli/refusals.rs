@@ -274,7 +274,14 @@ fn wrong_checksum() {
     let kitchen = Kitchen::new();
     fs::write(kitchen.path("gone.img"), "something else\n").expect("a file");
     let url = format!("file://{}", kitchen.path("gone.img").display());
-    assert_eq!(bake_vendor_image(&kitchen, &url), "");
+    assert_eq!(
+        bake_vendor_image(&kitchen, &url),
+        "error: `KITCHEN/gone.img` has the wrong checksum: sha256 \
+         `a1621be95040239ee14362c16e20510ddc20f527d772d823b2a1679b33f5cd74`, but its pin says \
+         `0000000000000000000000000000000000000000000000000000000000000000`\n\n\
+         hint: nothing of it was kept; try again, and if it stays like this do not use the file: it is not the one that \
+         was published or pinned\n"
+    );
 }
 
 #[test]
