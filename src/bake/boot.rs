@@ -31,13 +31,23 @@ pub(super) fn apply(disk: &mut Overlay, partition: Range<u64>, plan: &Plan) -> R
     editor.finish().map_err(BakeError::Boot)
 }
 
-/// The files that an edit of `path` is about.
+/// The files that an edit of `path` is about: for the kernel's arguments those that are there.
 fn places(editor: &mut Editor<'_>, path: &GuestPath) -> Result<Vec<GuestPath>, BakeError> {
     if path.as_str() != KERNEL_ARGUMENTS {
         return Ok(vec![path.clone()]);
     }
     let config = text(editor, &GuestPath::from(FIRMWARE_FILE))?.unwrap_or_default();
-    Ok(plan::cmdline_paths(&config))
+    let mut there = Vec::new();
+    for place in plan::cmdline_paths(&config) {
+        if editor.exists(place.as_str()).map_err(BakeError::Boot)? {
+            there.push(place);
+        }
+    }
+    // The firmware would start the kernel without its root file system: not an image for this board.
+    if there.is_empty() {
+        return Err(BakeError::Text { path: path.as_str().to_owned(), problem: "it is not there".to_owned() });
+    }
+    Ok(there)
 }
 
 fn change(editor: &mut Editor<'_>, path: &GuestPath, transform: &Transform) -> Result<(), BakeError> {

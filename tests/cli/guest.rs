@@ -6,7 +6,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{Kitchen, tool};
+use crate::run::{Kitchen, SSH_KEY, tool};
+
+/// ELF machines of the guest's programs.
+pub const AARCH64: u8 = 183;
+pub const X86_64: u8 = 62;
+
+/// A bake of the guest that needs nothing else.
+pub const NODE: [&str; 11] = [
+    "pi4",
+    "node-2",
+    "--base",
+    "guest.img",
+    "--ssh-key",
+    SSH_KEY,
+    "--defer",
+    "kubernetes",
+    "--runtime",
+    "distro",
+    "--offline",
+];
 
 /// First sector of the boot partition and of the root partition.
 pub const BOOT_SECTOR: u64 = 2048;

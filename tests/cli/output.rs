@@ -7,26 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::guest::{self, BOOT_SECTOR, ROOT_SECTOR};
+use crate::guest::{self, AARCH64, BOOT_SECTOR, NODE, ROOT_SECTOR};
 use crate::run::{Kitchen, SSH_KEY, tool, words};
-
-/// ELF machine of the guest's programs.
-const AARCH64: u8 = 183;
-
-/// A bake that needs nothing but the guest.
-const NODE: [&str; 11] = [
-    "pi4",
-    "node-2",
-    "--base",
-    "guest.img",
-    "--ssh-key",
-    SSH_KEY,
-    "--defer",
-    "kubernetes",
-    "--runtime",
-    "distro",
-    "--offline",
-];
 
 fn sha256(path: &Path) -> String {
     tool("coreutils", Command::new("sha256sum").arg(path)).split_whitespace().next().expect("a digest").to_owned()
@@ -158,6 +140,25 @@ fn the_kernel_arguments_are_on_the_one_line_that_the_firmware_reads() {
     assert!(line.starts_with("console=tty1 root=PARTUUID=1badcafe-02 rootfstype=ext4 rootwait "), "{line}");
     assert!(line.contains(" cgroup_enable=memory"), "{line}");
     assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+}
+
+#[test]
+fn where_the_firmware_boots_from_a_folder_the_arguments_go_there() {
+    let kitchen = Kitchen::new();
+    let image = guest::raspberry_pi(&kitchen, AARCH64);
+    // As Ubuntu's images for the Pi are since 25.10.
+    fs::write(kitchen.path("config.txt"), "[all]\nos_prefix=current/\n[tryboot]\nos_prefix=new/\n").expect("a file");
+    let boot = format!("{}@@{}", image.display(), BOOT_SECTOR * 512);
+    tool("mtools", Command::new("mmd").args(["-i", &boot, "::current"]));
+    for (name, target) in [("config.txt", "::config.txt"), ("cmdline.txt", "::current/cmdline.txt")] {
+        tool("mtools", Command::new("mcopy").args(["-o", "-i", &boot]).arg(kitchen.path(name)).arg(target));
+    }
+    kitchen.ok(&[&NODE[..], &["-o", "node.img"]].concat());
+    judge(&kitchen, "node.img");
+    let part = kitchen.path("boot.part").display().to_string();
+    let read = |path| tool("mtools", Command::new("mtype").args(["-i", &part, path]));
+    assert!(read("::current/cmdline.txt").contains(" cgroup_enable=memory"));
+    assert!(!read("::cmdline.txt").contains("cgroup_enable"), "the firmware does not read this one");
 }
 
 #[test]

@@ -4,33 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::guest::{self, ROOT_SECTOR};
+use crate::guest::{self, AARCH64, NODE, ROOT_SECTOR, X86_64};
 use crate::run::{Kitchen, SSH_KEY, tool, words};
 
-const AARCH64: u8 = 183;
-const X86_64: u8 = 62;
+/// A quiet bake of `guest.img` into `out.img` that needs no network.
+fn bake() -> Vec<&'static str> {
+    [&NODE[..], &["--quiet", "-o", "out.img"]].concat()
+}
 
-/// A bake of `guest.img` into `out.img` that needs no network.
-const BAKE: [&str; 14] = [
-    "pi4",
-    "node-2",
-    "--base",
-    "guest.img",
-    "--ssh-key",
-    SSH_KEY,
-    "--defer",
-    "kubernetes",
-    "--runtime",
-    "distro",
-    "--offline",
-    "--quiet",
-    "-o",
-    "out.img",
-];
-
-/// `BAKE` with more arguments.
-fn bake_with<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    BAKE.iter().copied().chain(more.iter().copied()).collect()
+/// The same with one word of it replaced.
+fn bake_with<'a>(old: &str, new: &'a str) -> Vec<&'a str> {
+    bake().into_iter().map(|word| if word == old { new } else { word }).collect()
 }
 
 #[test]
@@ -80,7 +64,7 @@ fn not_a_disk_image() {
     let kitchen = Kitchen::new();
     fs::write(kitchen.path("guest.img"), vec![b'x'; 1 << 20]).expect("a file");
     kitchen.refused(
-        &BAKE,
+        &bake(),
         1,
         "
 error: cannot use the partition table of the base image
@@ -98,7 +82,7 @@ fn truncated_image() {
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     fs::File::options().write(true).open(image).and_then(|file| file.set_len(100 << 20)).expect("a cut");
     kitchen.refused(
-        &BAKE,
+        &bake(),
         1,
         "
 error: cannot use the partition table of the base image
@@ -117,7 +101,7 @@ fn truncated_xz() {
     let packed = kitchen.path("guest.img.xz");
     let len = fs::metadata(&packed).expect("metadata").len();
     fs::File::options().write(true).open(&packed).and_then(|file| file.set_len(len - 100)).expect("a cut");
-    let bake: Vec<&str> = BAKE.iter().map(|word| if *word == "guest.img" { "guest.img.xz" } else { word }).collect();
+    let bake = bake_with("guest.img", "guest.img.xz");
     kitchen.refused(
         &bake,
         1,
@@ -136,7 +120,7 @@ fn no_root_file_system() {
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     // The superblock's magic goes.
     overwrite(&image, ROOT_SECTOR * 512 + 1024 + 0x38, &[0, 0]);
-    kitchen.refused(&BAKE, 1,
+    kitchen.refused(&bake(), 1,
         "
 error: the base image has no ext4 root file system on any of its 2 partitions
 
@@ -152,7 +136,7 @@ fn a_feature_that_is_not_understood() {
     let root = format!("{}?offset={}", image.display(), ROOT_SECTOR * 512);
     tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "feature encrypt"]).arg(root));
     kitchen.refused(
-        &BAKE,
+        &bake(),
         1,
         "
 error: cannot edit the root file system
@@ -174,7 +158,7 @@ fn base_for_another_architecture() {
     let kitchen = Kitchen::new();
     guest::raspberry_pi(&kitchen, X86_64);
     kitchen.refused(
-        &BAKE,
+        &bake(),
         1,
         "
 error: base image `guest.img` is for amd64, profile `pi4` is for arm64
@@ -188,7 +172,7 @@ hint: choose a base image or a profile that go together; without `--base` the pr
 fn size_too_small() {
     let kitchen = Kitchen::new();
     guest::raspberry_pi(&kitchen, AARCH64);
-    let output = kitchen.run(&bake_with(&["--size", "200MiB"]));
+    let output = kitchen.run(&[&bake()[..], &["--size", "200MiB"]].concat());
     let message = words(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     let needed = message.split("--size ").nth(1).and_then(|rest| rest.split('`').next()).expect("the needed size");
@@ -197,7 +181,7 @@ fn size_too_small() {
         "{message}"
     );
     let enough = needed.to_owned();
-    kitchen.ok(&bake_with(&["--size", &enough]));
+    kitchen.ok(&[&bake()[..], &["--size", &enough]].concat());
     assert_eq!(fs::metadata(kitchen.path("out.img")).expect("an image").len().to_string(), enough);
 }
 
@@ -205,7 +189,8 @@ fn size_too_small() {
 fn bake_into_mount(kitchen: &Kitchen, options: &str) -> (Option<i32>, String) {
     guest::raspberry_pi(kitchen, AARCH64);
     fs::create_dir(kitchen.path("target")).expect("a folder");
-    let words_of_bake = BAKE.map(|word| format!("'{}'", word.replace("out.img", "target/out.img"))).join(" ");
+    let words_of_bake =
+        bake_with("out.img", "target/out.img").iter().map(|word| format!("'{word}' ")).collect::<String>();
     let script = format!(
         "mount -t tmpfs -o {options} tmpfs target && {} {words_of_bake}; code=$?; ls -A target >&2; exit $code",
         env!("CARGO_BIN_EXE_imgbake")
@@ -353,7 +338,7 @@ fn an_existing_image_survives_a_failed_bake() {
     guest::raspberry_pi(&kitchen, X86_64);
     fs::write(kitchen.path("out.img"), "precious\n").expect("a file");
     fs::set_permissions(kitchen.path("out.img"), fs::Permissions::from_mode(0o600)).expect("a mode");
-    assert!(!kitchen.run(&BAKE).status.success());
+    assert!(!kitchen.run(&bake()).status.success());
     assert_eq!(fs::read_to_string(kitchen.path("out.img")).expect("the old image"), "precious\n");
     let left: Vec<String> = fs::read_dir(kitchen.path(""))
         .expect("the kitchen")
