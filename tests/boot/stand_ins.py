@@ -19,7 +19,7 @@ SCRIPT = """#!/bin/sh
 
 
 def artifacts(node):
-    """Every artifact in the plan: its URL and, of an archive, the members that are wanted."""
+    """Every artifact in the edits of the root file system: its URL and, of an archive, the members that are wanted."""
     if isinstance(node, dict):
         if "url" in node and "checksum" in node:
             yield node["url"], []
@@ -50,7 +50,7 @@ def body(url, members):
 def main():
     mirror, lock = sys.argv[1:]
     known = open(lock, encoding="utf-8").read() if os.path.exists(lock) else "artifacts:\n"
-    for url, members in sorted(artifacts(json.load(sys.stdin))):
+    for url, members in sorted(artifacts(json.load(sys.stdin)["root"])):
         if f"url: {url}\n" in known:
             continue
         path = os.path.join(mirror, url.split("://", 1)[1])
