@@ -40,7 +40,7 @@ test: tools
 	IMGBAKE=$(TARGET)/debug/imgbake tests/boot/run x86-bios
 
 boot-test: tools build
-	IMGBAKE=$(IMGBAKE) tests/boot/run x86-bios x86-uefi pi4
+	IMGBAKE=$(IMGBAKE) tests/boot/run x86-bios x86-uefi x86-bare pi4
 
 bench:
 	tests/packages/install build base bench
