@@ -8,6 +8,7 @@ mod goods;
 mod layout;
 mod request;
 mod root;
+mod runtime;
 mod size;
 mod summary;
 
@@ -49,7 +50,7 @@ pub fn bake(
 
     let size = size::of(&spec, &layout, goods.bytes(&plan, layout.block_size), base.size())?;
     let mut disk = Overlay::new(base, size);
-    let root = layout.grow(&mut disk)?;
+    let root = layout.grow(&mut disk, &spec)?;
     if let Some(partition) = layout.boot.clone() {
         boot::apply(&mut disk, partition, &plan)?;
     }

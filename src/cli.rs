@@ -19,7 +19,7 @@ use arguments::{
     ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeOptions, OutputArguments, RuntimeArgument,
 };
 pub use failure::Failure;
-use places::{Places, own_ssh_keys, read_text};
+use places::{Places, is_ssh_key, own_ssh_keys, read_text};
 use terminal::Terminal;
 
 /// Looked for in the working folder where no `--lock` is given.
@@ -29,7 +29,7 @@ const LOCK_FILE: &str = "imgbake.lock";
 pub fn run() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Plan { profile, node, options, json }) => plan(Name { profile, node }, &options, json),
+        Some(Command::Plan { profile, node, options, json, .. }) => plan(Name { profile, node }, &options, json),
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
         Some(Command::Base(command)) => base(command),
         None => match (arguments.profile, arguments.node) {
@@ -121,7 +121,7 @@ fn base(command: BaseCommand) -> Result<(), Failure> {
             let all = imgbake::bases(Some(&places.profiles())).map_err(|error| Failure::failed(error.hint(), error))?;
             let width = all.iter().map(|base| base.name.len()).max().unwrap_or(0);
             let lines = all.iter().map(|base| {
-                let made = if base.made_here { " (made here by `imgbake base build`)" } else { "" };
+                let made = if base.made_here { " (made here; NAME-containerd for `--runtime distro`)" } else { "" };
                 format!("{:width$}  {}  {}{made}\n", base.name, base.architecture, base.description)
             });
             print(&lines.collect::<String>())
@@ -171,8 +171,8 @@ fn ssh_keys(given: &[String]) -> Result<Vec<String>, Failure> {
     if given.is_empty() {
         return Ok(own_ssh_keys());
     }
-    let key =
-        |text: &String| if text.contains(' ') { Ok(text.clone()) } else { read_text(Path::new(text), "SSH key file") };
+    let is_key = |text: &str| is_ssh_key(text) || text.contains("-----BEGIN");
+    let key = |text: &String| if is_key(text) { Ok(text.clone()) } else { read_text(Path::new(text), "SSH key file") };
     given.iter().map(key).collect()
 }
 
@@ -206,11 +206,7 @@ fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptio
     let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
     let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
     Ok(StoreOptions {
-        mirrors: output
-            .mirror
-            .iter()
-            .map(|text| text.parse::<Mirror>().unwrap_or_else(|never| match never {}))
-            .collect(),
+        mirrors: output.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
         offline: output.offline,
         pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
         proxy: ureq::Proxy::try_from_env(),
@@ -218,8 +214,24 @@ fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptio
     })
 }
 
+/// A mirror, which must be there if it is a folder.
+fn mirror(text: &str) -> Result<Mirror, Failure> {
+    let mirror = text.parse::<Mirror>().unwrap_or_else(|never| match never {});
+    match &mirror {
+        Mirror::Folder(folder) if !folder.is_dir() => Err(Failure::usage(
+            format!("the mirror `{text}` is neither a folder nor an http or https URL"),
+            "check `--mirror`: it holds upstream's files under HOST/PATH, such as `DIR/dl.k8s.io/release/…`",
+        )),
+        _ => Ok(mirror),
+    }
+}
+
 fn build_options(archive: &ArchiveArguments, places: &Places) -> BuildOptions {
-    BuildOptions { mirror: archive.debian_mirror.clone(), ..BuildOptions::new(places.cache.join("work")) }
+    BuildOptions {
+        mirror: archive.debian_mirror.clone(),
+        suite: archive.debian_suite.clone(),
+        ..BuildOptions::new(places.cache.join("work"))
+    }
 }
 
 fn random(bytes: &mut [u8]) {

@@ -29,8 +29,33 @@ pub enum BakeError {
     #[error("cannot read the base image")]
     Disk(#[source] DiskError),
     /// The partition table is not usable.
-    #[error("cannot use the partition table of the base image")]
-    Partition(#[source] PartitionError),
+    #[error("cannot use `{base}` as a base image")]
+    Partition {
+        /// The base image.
+        base: String,
+        /// Why.
+        source: PartitionError,
+    },
+    /// The image is published in a format that is not read yet.
+    #[error("base image `{base}` is published as qcow2, which imgbake does not read yet")]
+    Format {
+        /// The base image.
+        base: String,
+    },
+    /// A home-made base is missing and the network is off.
+    #[error("offline, and the cache does not hold the base image `{name}`")]
+    BaseOffline {
+        /// The recipe.
+        name: String,
+    },
+    /// The node is to use the base's own container runtime, and there is none.
+    #[error("base image `{base}` has no `{missing}`")]
+    NoRuntime {
+        /// The base image.
+        base: String,
+        /// What was looked for.
+        missing: &'static str,
+    },
     /// The boot partition cannot be edited.
     #[error("cannot edit the boot partition")]
     Boot(#[source] FatError),
@@ -113,7 +138,18 @@ impl BakeError {
             Self::Store(error) => error.hint(),
             Self::Sink(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::Partition(error) => error.hint(),
+            Self::Partition { source, .. } => source.hint(),
+            Self::Format { .. } => Some(
+                "download it, convert it with `qemu-img convert -O raw`, and give the result as `--base FILE`".to_owned(),
+            ),
+            Self::BaseOffline { name } => {
+                Some(format!("make it once with the network on, `imgbake base build {name}`, or leave out `--offline`"))
+            }
+            Self::NoRuntime { .. } => Some(
+                "leave out `--runtime distro`, or use a base from the Debian archive, such as `debian-13-rpi` or \
+                 `debian-13-cloud-amd64`"
+                    .to_owned(),
+            ),
             Self::Boot(error) => error.hint(),
             Self::Root(error @ Ext4Error::Unsupported { .. }) => {
                 error.hint().or_else(|| Some("choose an image whose root file system does without it".to_owned()))

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::architecture;
 use super::error::BakeError;
+use super::{architecture, runtime};
 use crate::disk::{Disk, Overlay, Window};
 use crate::ext4;
 use crate::fat;
@@ -39,7 +39,8 @@ pub(super) struct Layout {
 impl Layout {
     /// Looks at `base`; refuses what cannot be baked for `spec`.
     pub(super) fn find(base: &Arc<dyn Disk>, spec: &NodeSpec) -> Result<Self, BakeError> {
-        let table = Table::read(base.as_ref()).map_err(BakeError::Partition)?;
+        let table = Table::read(base.as_ref())
+            .map_err(|source| BakeError::Partition { base: spec.base.name.clone(), source })?;
         // Editors want a disk that can be changed; this one is thrown away unchanged.
         let mut disk = Overlay::new(Arc::clone(base), base.size());
         let boot = boot_partition(&mut disk, &table, spec)?;
@@ -48,6 +49,7 @@ impl Layout {
         let mut window = Window::new(&mut disk, root.clone()).map_err(BakeError::Disk)?;
         let mut editor = ext4::Editor::open(&mut window).map_err(BakeError::Root)?;
         architecture::check(&mut editor, spec)?;
+        runtime::check(&mut editor, spec)?;
         Ok(Self {
             root_number: partition.number,
             boot,
@@ -62,9 +64,11 @@ impl Layout {
     }
 
     /// Makes the root partition reach to the end of `disk`; answers where it is now.
-    pub(super) fn grow(&self, disk: &mut Overlay) -> Result<Range<u64>, BakeError> {
+    pub(super) fn grow(&self, disk: &mut Overlay, spec: &NodeSpec) -> Result<Range<u64>, BakeError> {
         let mut table = self.table.clone();
-        let grown = table.grow(disk, self.root_number).map_err(BakeError::Partition)?;
+        let grown = table
+            .grow(disk, self.root_number)
+            .map_err(|source| BakeError::Partition { base: spec.base.name.clone(), source })?;
         Ok(grown.range())
     }
 }

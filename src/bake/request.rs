@@ -8,7 +8,7 @@ use crate::base;
 use crate::disk::{Disk, FileDisk, HostFile};
 use crate::image;
 use crate::progress::Progress;
-use crate::spec::{self, BaseSource, NodeSpec};
+use crate::spec::{self, BaseFormat, BaseSource, NodeSpec};
 use crate::store::{Store, StoreOptions};
 
 /// Everything one bake is asked for.
@@ -32,12 +32,32 @@ pub(super) fn open_base(
     let unpack = |packed: &Arc<HostFile>, raw: &mut File, progress: &dyn Progress| {
         image::unpack(packed, raw, progress).map(drop)
     };
+    if spec.base.format == Some(BaseFormat::Qcow2) {
+        return Err(BakeError::Format { base: spec.base.name.clone() });
+    }
     let file = match &spec.base.source {
         BaseSource::Vendor(artifact) => store.base(artifact, progress, unpack).map_err(BakeError::Store)?,
         BaseSource::File(path) => store.unpacked(path, progress, unpack).map_err(BakeError::Store)?,
+        BaseSource::Archive(name) if request.store.offline => cached_base(name, &request.archive, store)?,
         BaseSource::Archive(name) => prepare_base(name, &request.archive, false, store, progress)?,
     };
     Ok(Arc::new(FileDisk::new(file)))
+}
+
+/// The base image `name` of the Debian archive if the cache holds it: making it needs the network.
+fn cached_base(name: &str, options: &base::BuildOptions, store: &Store) -> Result<Arc<HostFile>, BakeError> {
+    let (_, key) = recipe(name, options)?;
+    let file = store.find_made(&key).map_err(BakeError::Store)?;
+    file.ok_or_else(|| BakeError::BaseOffline { name: name.to_owned() })
+}
+
+/// The recipe called `name`, and the name of what it makes in the store.
+fn recipe(name: &str, options: &base::BuildOptions) -> Result<(base::Recipe, String), BakeError> {
+    let recipe = base::Recipe::by_name(name)
+        .ok_or_else(|| BakeError::UnknownBase { name: name.to_owned(), known: base::names() })?;
+    let suite = options.suite.as_ref().map_or_else(String::new, |suite| format!("-{suite}"));
+    let key = format!("{name}-{}{suite}.img", recipe.edition());
+    Ok((recipe, key))
 }
 
 /// The base image `name` of the Debian archive: the cache's unless it is wanted `again`, or made now and kept there.
@@ -51,9 +71,7 @@ pub fn prepare_base(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Arc<HostFile>, BakeError> {
-    let recipe = base::Recipe::by_name(name)
-        .ok_or_else(|| BakeError::UnknownBase { name: name.to_owned(), known: base::names() })?;
-    let key = format!("{name}-{}.img", recipe.edition());
+    let (recipe, key) = recipe(name, options)?;
     if again {
         store.discard_made(&key).map_err(BakeError::Store)?;
     }

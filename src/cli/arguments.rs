@@ -58,6 +58,9 @@ pub enum Command {
         node: String,
         #[command(flatten)]
         options: Box<NodeOptions>,
+        /// What a bake would take beside; changes nothing about the plan
+        #[command(flatten)]
+        _output: Box<OutputArguments>,
         /// Print the plan as JSON
         #[arg(long)]
         json: bool,
@@ -67,7 +70,7 @@ pub enum Command {
         #[command(flatten)]
         places: ConfigArgument,
     },
-    /// Base images that are made from the Debian archive
+    /// Base images: list them all, or make one from the Debian archive
     #[command(subcommand)]
     Base(BaseCommand),
 }
@@ -76,7 +79,7 @@ pub enum Command {
 pub enum BaseCommand {
     /// Make a base image from the Debian archive and keep it in the cache
     Build {
-        /// The image's name, e.g. `debian-13-rpi`; `imgbake base list` shows all
+        /// The image's name, e.g. `debian-13-rpi`, or `debian-13-rpi-containerd` for `--runtime distro`
         name: String,
         #[command(flatten)]
         archive: ArchiveArguments,
@@ -105,13 +108,13 @@ pub struct NodeOptions {
     /// Size of the disk image, e.g. 8GiB [default: what goes in plus a reserve]
     #[arg(long)]
     pub size: Option<String>,
-    /// Login name of the account that your SSH keys open
+    /// Login name of the account that your SSH keys open [default: imgbake]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// SSH public key, or a file that holds some; repeatable [default: ~/.ssh/*.pub]
     #[arg(long = "ssh-key", value_name = "KEY|FILE")]
     pub ssh_keys: Vec<String>,
-    /// Kubernetes version, e.g. 1.36 or 1.36.4
+    /// Kubernetes version, e.g. 1.36 or 1.36.4 [default: 1.36.4]
     #[arg(long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
     /// Where containerd, runc and the CNI plugins come from: their projects' releases or the base image's packages
@@ -169,7 +172,7 @@ pub struct OutputArguments {
     pub archive: ArchiveArguments,
     #[command(flatten)]
     pub cache: CacheArgument,
-    /// Say nothing but warnings and errors
+    /// Say nothing but notes, warnings and errors
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -180,6 +183,9 @@ pub struct ArchiveArguments {
     /// Debian mirror for base images made here [default: this machine's own]
     #[arg(long, value_name = "URL")]
     pub debian_mirror: Option<String>,
+    /// Another suite of the archive than the base image's own, e.g. forky
+    #[arg(long, value_name = "SUITE")]
+    pub debian_suite: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

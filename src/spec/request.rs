@@ -172,6 +172,8 @@ fn role(node: &str, place: &Place) -> Result<Role, SpecError> {
         (Place::Home, Some(_)) => Ok(Role::Worker),
         (Place::Home, None) => {
             let digits = node.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u16>().ok();
+            // Another name altogether is no slip of the pen.
+            let digits = digits.filter(|_| node.starts_with("no"));
             let suggestion = digits.filter(|number| *number > 0).map(|number| format!("node-{number}"));
             Err(SpecError::UnknownNode { name: node.to_owned(), suggestion })
         }

@@ -83,6 +83,7 @@ fn root(kitchen: &Kitchen, image: &Path, machine: u8) {
         "etc/ssh",
         "etc/default",
         "usr/bin",
+        "usr/sbin",
         "usr/lib/systemd/system",
         "var/lib/dbus",
         "var/lib/systemd",
@@ -110,7 +111,9 @@ fn root(kitchen: &Kitchen, image: &Path, machine: u8) {
         fs::write(tree.join(name), text).expect("a file");
         fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
     }
-    fs::write(tree.join("usr/bin/env"), elf(machine)).expect("a program");
+    for program in ["usr/bin/env", "usr/bin/containerd", "usr/sbin/runc"] {
+        fs::write(tree.join(program), elf(machine)).expect("a program");
+    }
     tool(
         "e2fsprogs",
         Command::new("mke2fs")

@@ -67,7 +67,7 @@ fn not_a_disk_image() {
         &bake(),
         1,
         "
-error: cannot use the partition table of the base image
+error: cannot use `guest.img` as a base image
   caused by: the disk has no partition table
 
 hint: give the image of a whole disk, not of a single file system
@@ -85,7 +85,7 @@ fn truncated_image() {
         &bake(),
         1,
         "
-error: cannot use the partition table of the base image
+error: cannot use `guest.img` as a base image
   caused by: partition 2 ends at byte 168820736, but the disk has only 104857600 bytes
 
 hint: the image is damaged or was not downloaded completely: get it again and compare its checksum
@@ -164,6 +164,65 @@ fn base_for_another_architecture() {
 error: base image `guest.img` is for amd64, profile `pi4` is for arm64
 
 hint: choose a base image or a profile that go together; without `--base` the profile's own is used
+",
+    );
+}
+
+#[test]
+fn base_without_the_runtime_that_it_should_bring() {
+    let kitchen = Kitchen::new();
+    let image = guest::raspberry_pi(&kitchen, AARCH64);
+    let root = format!("{}?offset={}", image.display(), ROOT_SECTOR * 512);
+    tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "rm /usr/sbin/runc"]).arg(root));
+    kitchen.refused(
+        &bake(),
+        1,
+        "
+error: base image `guest.img` has no `runc`
+
+hint: leave out `--runtime distro`, or use a base from the Debian archive, such as `debian-13-rpi` or `debian-13-cloud-amd64`
+",
+    );
+}
+
+#[test]
+fn a_base_that_would_have_to_be_made_offline() {
+    Kitchen::new().refused(
+        &bake_with("guest.img", "debian-13-rpi"),
+        1,
+        "
+error: offline, and the cache does not hold the base image `debian-13-rpi-containerd`
+
+hint: make it once with the network on, `imgbake base build debian-13-rpi-containerd`, or leave out `--offline`
+",
+    );
+}
+
+#[test]
+fn a_vendor_image_in_a_format_that_is_not_read() {
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let join =
+        ["vps-amd64", "edge-1", "--join", "203.0.113.7", "--token", "abcdef.0123456789abcdef", "--ssh-key", SSH_KEY];
+    Kitchen::new().refused(
+        &[&join[..], &["--ca-cert-hash", &hash, "--base", "ubuntu-24.04-cloud-amd64", "-o", "out.img"]].concat(),
+        1,
+        "
+error: base image `ubuntu-24.04-cloud-amd64` is published as qcow2, which imgbake does not read yet
+
+hint: download it, convert it with `qemu-img convert -O raw`, and give the result as `--base FILE`
+",
+    );
+}
+
+#[test]
+fn a_mirror_that_is_not_there() {
+    Kitchen::new().refused(
+        &[&bake()[..], &["--mirror", "htp://mirror"]].concat(),
+        2,
+        "
+error: the mirror `htp://mirror` is neither a folder nor an http or https URL
+
+hint: check `--mirror`: it holds upstream's files under HOST/PATH, such as `DIR/dl.k8s.io/release/…`
 ",
     );
 }
