@@ -6,9 +6,9 @@ mod boot;
 mod error;
 mod goods;
 mod layout;
+mod programs;
 mod request;
 mod root;
-mod runtime;
 mod size;
 mod summary;
 
@@ -58,7 +58,7 @@ pub fn bake(
 
     image::write(&disk, &mut sink, progress).map_err(BakeError::Image)?;
     sink.commit().map_err(BakeError::Sink)?;
-    Ok(Summary::new(&spec, &plan, size))
+    Ok(Summary::new(&spec, &plan, size, layout.warnings))
 }
 
 /// What a bake of `request` would do. Reads and writes no image, no network and no secret.

@@ -77,6 +77,7 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
     }
     match imgbake::bake(&request, &mut random, sink, &terminal) {
         Ok(summary) => {
+            summary.warnings.iter().for_each(|warning| terminal.note(&format!("warning: {warning}")));
             summary.notes.iter().for_each(|note| terminal.note(&format!("note: {note}")));
             terminal.done(&summary.to_string());
             Ok(())

@@ -48,14 +48,6 @@ pub enum BakeError {
         /// The recipe.
         name: String,
     },
-    /// The node is to use the base's own container runtime, and there is none.
-    #[error("base image `{base}` has no `{missing}`")]
-    NoRuntime {
-        /// The base image.
-        base: String,
-        /// What was looked for.
-        missing: &'static str,
-    },
     /// The boot partition cannot be edited.
     #[error("cannot edit the boot partition")]
     Boot(#[source] FatError),
@@ -145,11 +137,6 @@ impl BakeError {
             Self::BaseOffline { name } => {
                 Some(format!("make it once with the network on, `imgbake base build {name}`, or leave out `--offline`"))
             }
-            Self::NoRuntime { .. } => Some(
-                "leave out `--runtime distro`, or use a base from the Debian archive, such as `debian-13-rpi` or \
-                 `debian-13-cloud-amd64`"
-                    .to_owned(),
-            ),
             Self::Boot(error) => error.hint(),
             Self::Root(error @ Ext4Error::Unsupported { .. }) => {
                 error.hint().or_else(|| Some("choose an image whose root file system does without it".to_owned()))

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::BakeError;
-use super::{architecture, runtime};
+use super::{architecture, programs};
 use crate::disk::{Disk, Overlay, Window};
 use crate::ext4;
 use crate::fat;
@@ -34,6 +34,8 @@ pub(super) struct Layout {
     pub overhead: (u64, u64),
     /// Bytes behind the last partition that belong to the partition table.
     pub tail_bytes: u64,
+    /// What the base image lacks, a line each.
+    pub warnings: Vec<String>,
 }
 
 impl Layout {
@@ -49,7 +51,7 @@ impl Layout {
         let mut window = Window::new(&mut disk, root.clone()).map_err(BakeError::Disk)?;
         let mut editor = ext4::Editor::open(&mut window).map_err(BakeError::Root)?;
         architecture::check(&mut editor, spec)?;
-        runtime::check(&mut editor, spec)?;
+        let warnings = programs::missing(&mut editor, spec)?;
         Ok(Self {
             root_number: partition.number,
             boot,
@@ -58,6 +60,7 @@ impl Layout {
             block_size: u64::from(editor.block_size()),
             overhead: editor.group_overhead(),
             tail_bytes: table.tail_bytes(),
+            warnings,
             root,
             table,
         })

@@ -14,13 +14,15 @@ pub struct Summary {
     pub base: String,
     /// Size of the image in bytes.
     pub size: u64,
+    /// What will keep the node from joining unless something is done, a line each.
+    pub warnings: Vec<String>,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
 }
 
 impl Summary {
-    pub(super) fn new(spec: &NodeSpec, plan: &Plan, size: u64) -> Self {
-        Self { node: spec.hostname.clone(), base: spec.base.name.clone(), size, notes: plan.notes.clone() }
+    pub(super) fn new(spec: &NodeSpec, plan: &Plan, size: u64, warnings: Vec<String>) -> Self {
+        Self { warnings, node: spec.hostname.clone(), base: spec.base.name.clone(), size, notes: plan.notes.clone() }
     }
 }
 

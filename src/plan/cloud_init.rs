@@ -28,6 +28,8 @@ pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
 fn system(spec: &NodeSpec) -> Value {
     json!({
         "preserve_hostname": true,
+        // Debian's images let cloud-init write /etc/hosts anew, with the name of the provider's metadata.
+        "manage_etc_hosts": false,
         "ssh_pwauth": false,
         // The image brings none; those that imgbake-ssh-keys.service made are this node's.
         "ssh_deletekeys": false,

@@ -12,6 +12,13 @@ use crate::spec::{DhcpPool, Network, NodeSpec};
 pub(super) fn plan(spec: &NodeSpec, draft: &mut Draft) {
     let Network::Static { interface, address, prefix, gateway: Some(pool) } = &spec.network else { return };
     draft.text(&format!("/etc/systemd/network/10-netplan-{interface}.network.d/50-imgbake.conf"), dhcp_server(*pool));
+    draft.text(
+        "/etc/systemd/resolved.conf.d/50-imgbake.conf",
+        format!(
+            "# The cluster's nodes ask this one, which asks whatever uplink there is by then.\n\
+             [Resolve]\nDNSStubListenerExtra={address}\n"
+        ),
+    );
     draft.text("/etc/imgbake/nat.nft", nat(spec, interface, network(*address, *prefix), *prefix));
     draft.enabled_unit("imgbake-nat.service", include_str!("guest/imgbake-nat.service"));
 }
@@ -21,11 +28,13 @@ fn dhcp_server(pool: DhcpPool) -> String {
     format!(
         "[Network]
 DHCPServer=yes
-# A cable that is pulled must not take the API server's address away.
+# A cable that is pulled, or not live yet at boot, must not take the API server's address away.
+ConfigureWithoutCarrier=yes
 IgnoreCarrierLoss=yes
 
 [DHCPServer]
-# Router is this node; the resolvers are those of the uplink.
+# Router and resolver are this node: networkd reads the uplink's resolvers only once, before there is an uplink.
+DNS=_server_address
 PoolOffset={offset}
 PoolSize={size}
 DefaultLeaseTimeSec=12h

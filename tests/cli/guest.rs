@@ -111,7 +111,7 @@ fn root(kitchen: &Kitchen, image: &Path, machine: u8) {
         fs::write(tree.join(name), text).expect("a file");
         fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
     }
-    for program in ["usr/bin/env", "usr/bin/containerd", "usr/sbin/runc"] {
+    for program in ["usr/bin/env", "usr/bin/containerd", "usr/sbin/runc", "usr/sbin/iptables", "usr/sbin/nft"] {
         fs::write(tree.join(program), elf(machine)).expect("a program");
     }
     tool(

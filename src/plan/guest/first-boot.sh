@@ -96,6 +96,7 @@ digest_of() {
 # verified FILE DIGEST
 verified() {
     [ -f "$1" ] || return 1
+    case $2 in *[!0-9a-fA-F]*) return 1 ;; esac
     case ${#2} in
     64) printf '%s  %s\n' "$2" "$1" | sha256sum --check --status - ;;
     128) printf '%s  %s\n' "$2" "$1" | sha512sum --check --status - ;;
