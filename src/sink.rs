@@ -112,6 +112,7 @@ impl SinkError {
             },
             Self::Full { size, .. } => Some(format!("choose a place with {} MiB free", size.div_ceil(1024 * 1024))),
             Self::InUse { mounted: Some(at), .. } => Some(format!("unmount it first: `umount {at}`")),
+            Self::Unsupported { .. } => Some("name a file, as in `-o node.img`".into()),
             Self::TooSmall { .. } => Some("use a larger card, or a smaller `--size`".into()),
             _ => None,
         }

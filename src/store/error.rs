@@ -289,8 +289,9 @@ impl StoreError {
             }
             Self::Offline { missing } => return Some(offline_hint(missing)),
             Self::Several { failures } => return failures.iter().find_map(Self::hint),
-            Self::Unsupported { .. } => "unpack or convert it first, and use the result",
+            Self::Unsupported { .. } => "unpack it, or convert it with `qemu-img convert -O raw`, and use the result",
             Self::Changed { .. } => "wait until it is complete",
+            Self::Read { .. } => "check the path and its permissions",
             _ => return None,
         };
         Some(hint.to_owned())

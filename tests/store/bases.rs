@@ -58,7 +58,7 @@ fn other_packings_are_refused_by_name() {
         let server = Server::of(data.to_vec());
         let url = server.url(name);
         let error = store(cache.path()).base(&pinned(&url, data), &Silent, never).unwrap_err();
-        let hint = "hint: unpack or convert it first, and use the result";
+        let hint = "hint: unpack it, or convert it with `qemu-img convert -O raw`, and use the result";
         assert_eq!(report(&error), format!("error: `{url}` is {packing}, which is not supported here\n{hint}"));
     }
 }
