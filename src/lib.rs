@@ -18,7 +18,7 @@ mod artifact;
 mod bake;
 mod base;
 mod disk;
-mod ext4;
+pub mod ext4;
 mod fat;
 mod image;
 mod partition;
@@ -35,10 +35,6 @@ pub use base::{
 };
 pub use disk::{
     Content, Disk, DiskError, DiskMut, FileDisk, FileRange, HostFile, Overlay, Piece, Source, Window, ZeroDisk,
-};
-pub use ext4::{
-    Attributes as Ext4Attributes, Editor as Ext4Editor, Ext4Error, FileKind, Metadata as Ext4Metadata,
-    Summary as Ext4Summary, Timestamp,
 };
 pub use fat::{Editor as FatEditor, FatEntry, FatError, FatKind, FormatOptions, format as format_fat};
 pub use image::{Format, ImageError, unpack as unpack_image, write as write_image};

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{
-    Disk, Ext4Attributes as Attributes, Ext4Editor, Ext4Summary, FileDisk, HostFile, Overlay, Source, Timestamp,
-};
+use imgbake::ext4::{Attributes, Editor, Summary, Timestamp};
+use imgbake::{Disk, FileDisk, HostFile, Overlay, Source};
 use tempfile::TempDir;
 
 /// A moment that no clock will show again.
@@ -84,11 +83,11 @@ impl Image {
     }
 
     /// Edits the image, seen as a disk of `size` bytes.
-    pub fn edit<T>(&mut self, size: u64, edit: impl FnOnce(&mut Ext4Editor) -> T) -> (T, Ext4Summary) {
+    pub fn edit<T>(&mut self, size: u64, edit: impl FnOnce(&mut Editor) -> T) -> (T, Summary) {
         let base = FileDisk::new(HostFile::open(&self.path).unwrap());
         let size = size.max(base.size());
         let mut overlay = Overlay::new(Arc::new(base), size);
-        let mut editor = Ext4Editor::open(&mut overlay).unwrap();
+        let mut editor = Editor::open(&mut overlay).unwrap();
         let result = edit(&mut editor);
         let summary = editor.finish().unwrap();
         let next = self.folder.path().join("next.img");
@@ -99,7 +98,7 @@ impl Image {
     }
 
     /// As [`Image::edit`] on the size there is.
-    pub fn edit_here<T>(&mut self, edit: impl FnOnce(&mut Ext4Editor) -> T) -> T {
+    pub fn edit_here<T>(&mut self, edit: impl FnOnce(&mut Editor) -> T) -> T {
         self.edit(0, edit).0
     }
 

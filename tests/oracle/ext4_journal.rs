@@ -3,7 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use imgbake::{Content, Ext4Editor, Ext4Error, FileDisk, HostFile, Overlay};
+use imgbake::ext4::{Editor, Ext4Error};
+use imgbake::{Content, FileDisk, HostFile, Overlay};
 
 use super::image::{Image, Mounted, plain, run};
 use super::model::Model;
@@ -105,7 +106,7 @@ fn a_damaged_transaction_is_an_error() {
     std::os::unix::fs::FileExt::write_all_at(&file, &[1], journal * size + 100).unwrap();
     let base = FileDisk::new(HostFile::open(&image.path).unwrap());
     let mut overlay = Overlay::new(std::sync::Arc::new(base), 64 * MIB);
-    let error = Ext4Editor::open(&mut overlay).err().unwrap();
+    let error = Editor::open(&mut overlay).err().unwrap();
     assert!(matches!(error, Ext4Error::Corrupt { .. }), "{error}");
 }
 

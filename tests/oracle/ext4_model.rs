@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::{Content, Ext4Attributes as Attributes, Ext4Editor, FileKind, FileRange, HostFile, Timestamp};
+use imgbake::ext4::{Attributes, Editor, FileKind, Timestamp};
+use imgbake::{Content, FileRange, HostFile};
 
 use super::image::{Image, Mounted, run};
 
@@ -164,7 +165,7 @@ impl Model {
     }
 
     /// Makes `edits` random changes to the model and through `editor`.
-    pub fn edit(&mut self, editor: &mut Ext4Editor, random: &mut Random, host: &Arc<HostFile>, edits: usize) {
+    pub fn edit(&mut self, editor: &mut Editor, random: &mut Random, host: &Arc<HostFile>, edits: usize) {
         for _ in 0..edits {
             match random.below(20) {
                 0..=6 => self.write(editor, random, host),
@@ -203,7 +204,7 @@ impl Model {
         }
     }
 
-    fn write(&mut self, editor: &mut Ext4Editor, random: &mut Random, host: &Arc<HostFile>) {
+    fn write(&mut self, editor: &mut Editor, random: &mut Random, host: &Arc<HostFile>) {
         let replaced = if random.below(3) == 0 { self.pick(random, |node| node.body != Body::Directory) } else { None };
         let path = replaced.unwrap_or_else(|| self.fresh(random));
         let attributes = random.attributes();
@@ -224,7 +225,7 @@ impl Model {
         self.add(&path, Body::File(bytes), attributes);
     }
 
-    fn link(&mut self, editor: &mut Ext4Editor, random: &mut Random) {
+    fn link(&mut self, editor: &mut Editor, random: &mut Random) {
         let path = self.fresh(random);
         if let Some(existing) = self.pick(random, |node| node.body != Body::Directory) {
             editor.hard_link(&path, &existing).unwrap();
@@ -232,7 +233,7 @@ impl Model {
         }
     }
 
-    fn remove(&mut self, editor: &mut Ext4Editor, random: &mut Random) {
+    fn remove(&mut self, editor: &mut Editor, random: &mut Random) {
         let whole = random.below(8) == 0;
         let path = self.pick(random, |node| whole == (node.body == Body::Directory));
         if let Some(path) = path.filter(|path| path != "/big") {
@@ -242,7 +243,7 @@ impl Model {
         }
     }
 
-    fn rename(&mut self, editor: &mut Ext4Editor, random: &mut Random) {
+    fn rename(&mut self, editor: &mut Editor, random: &mut Random) {
         let folders = random.below(3) == 0;
         let Some(from) = self.pick(random, |node| folders == (node.body == Body::Directory)) else { return };
         let to = self.fresh(random);
@@ -259,7 +260,7 @@ impl Model {
         self.names.insert(to, node);
     }
 
-    fn touch(&mut self, editor: &mut Ext4Editor, random: &mut Random) {
+    fn touch(&mut self, editor: &mut Editor, random: &mut Random) {
         let Some(path) = self.pick(random, |node| matches!(node.body, Body::Directory | Body::File(_))) else { return };
         let node = self.names[&path];
         let attributes = &mut self.nodes[node].attributes;
@@ -290,7 +291,7 @@ impl Model {
     }
 
     /// Compares with what our own reader says.
-    pub fn compare_editor(&self, editor: &mut Ext4Editor) {
+    pub fn compare_editor(&self, editor: &mut Editor) {
         for (path, node) in &self.names {
             let node = &self.nodes[*node];
             let metadata = editor.metadata(path).unwrap().unwrap_or_else(|| panic!("{path} is missing"));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use imgbake::{Content, Ext4Editor, FileDisk, FileRange, HostFile, Overlay};
+use imgbake::ext4::Editor;
+use imgbake::{Content, FileDisk, FileRange, HostFile, Overlay};
 
 use super::image::{Image, plain};
 
@@ -24,7 +25,7 @@ fn sixty_thousand_files_in_one_batch() {
     let host = sparse(&image, 1400 * MIB);
     let mut overlay = Overlay::new(Arc::new(FileDisk::new(HostFile::open(&image.path).unwrap())), 4096 * MIB);
     let start = Instant::now();
-    let mut editor = Ext4Editor::open(&mut overlay).unwrap();
+    let mut editor = Editor::open(&mut overlay).unwrap();
     for folder in 0..600 {
         editor.mkdir_all(format!("/usr/share/d{}/{folder}", folder % 10), &plain(0o755)).unwrap();
     }

@@ -1,6 +1,7 @@
 //! One edit after the other, each with what e2fsprogs says about it.
 
-use imgbake::{Content, Ext4Editor, Ext4Error, FileDisk, FileKind, HostFile, Overlay, ZeroDisk};
+use imgbake::ext4::{Editor, Ext4Error, FileKind};
+use imgbake::{Content, FileDisk, HostFile, Overlay, ZeroDisk};
 
 use super::image::{Image, export, plain, run};
 use super::model::{Body, Model, Random};
@@ -167,7 +168,7 @@ fn files_without_extents() {
 fn too_much_is_refused_and_nothing_is_written() {
     let image = Image::make(16 * MIB, &["-N", "32"]);
     let mut overlay = image.overlay();
-    let mut editor = Ext4Editor::open(&mut overlay).unwrap();
+    let mut editor = Editor::open(&mut overlay).unwrap();
     let error = editor.write("/f", Content::Bytes(vec![1; 20 << 20]), &plain(0o644)).unwrap_err();
     assert!(error.to_string().starts_with("the ext4 file system is full: 20971520 bytes are needed and "), "{error}");
     assert_eq!(error.hint().as_deref(), Some("bake a larger image with `--size`"));
@@ -271,13 +272,13 @@ fn uncommon_features_are_kept_or_refused() {
     ] {
         let image = Image::make(64 * MIB, &["-O", features]);
         let mut overlay = image.overlay();
-        let error = Ext4Editor::open(&mut overlay).err().unwrap();
+        let error = Editor::open(&mut overlay).err().unwrap();
         assert!(matches!(error, Ext4Error::Unsupported { .. }));
         assert!(error.to_string().contains(name), "{features}: {error}");
     }
     let image = Image::make(64 * MIB, &["-O", "sparse_super2,^resize_inode", "-b", "1024"]);
     let mut overlay = Overlay::new(std::sync::Arc::new(FileDisk::new(HostFile::open(&image.path).unwrap())), 1 << 30);
-    let error = Ext4Editor::open(&mut overlay).unwrap().grow(100 * MIB).unwrap_err();
+    let error = Editor::open(&mut overlay).unwrap().grow(100 * MIB).unwrap_err();
     assert!(error.to_string().contains("`sparse_super2`"), "{error}");
 }
 
@@ -285,11 +286,11 @@ fn uncommon_features_are_kept_or_refused() {
 fn a_truncated_image_is_said_to_be_one() {
     let image = Image::make(64 * MIB, &[]);
     let mut overlay = Overlay::new(std::sync::Arc::new(FileDisk::new(HostFile::open(&image.path).unwrap())), 60 * MIB);
-    let error = Ext4Editor::open(&mut overlay).err().unwrap();
+    let error = Editor::open(&mut overlay).err().unwrap();
     let want = "the ext4 file system is damaged: it has 67108864 bytes and its disk or partition only 62914560 (a truncated image?)";
     assert_eq!(error.to_string(), want);
     let mut nothing = Overlay::new(std::sync::Arc::new(ZeroDisk::new(0)), 60 * MIB);
-    assert!(matches!(Ext4Editor::open(&mut nothing), Err(Ext4Error::NotExt4 { found: 0 })));
+    assert!(matches!(Editor::open(&mut nothing), Err(Ext4Error::NotExt4 { found: 0 })));
 }
 
 #[test]
@@ -340,7 +341,7 @@ fn damaged_images_do_no_harm() {
 }
 
 fn try_everything(overlay: &mut Overlay) -> Result<(), Ext4Error> {
-    let mut editor = Ext4Editor::open(overlay)?;
+    let mut editor = Editor::open(overlay)?;
     let _ = editor.grow(60 * MIB);
     let _ = editor.read_dir("/d");
     let _ = editor.read("/d/e/../x", 100);
