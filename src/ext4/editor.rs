@@ -65,7 +65,10 @@ impl<'disk> Editor<'disk> {
     /// # Errors
     /// [`Ext4Error::DiskTooSmall`], [`Ext4Error::Shrink`], [`Ext4Error::GrowLimit`].
     pub fn grow(&mut self, size: u64) -> Result<(), Ext4Error> {
-        self.volume.grow(size)
+        match self.volume.growth(size)? {
+            Some(growth) => self.change(|editor| editor.volume.grow(growth)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn kind(&mut self, number: InodeNumber) -> Result<FileKind, Ext4Error> {
