@@ -313,7 +313,11 @@ fn groups_that_claim_the_same_blocks_are_refused() {
         // A folder whose entries would be written over an inode table.
         ("^metadata_csum", &["sif <11> flags 0", "sif <11> block[0] 275"], "inode 11 claims metadata"),
         // A table in a group whose bitmap does not exist and would be computed without it.
-        ("metadata_csum,^flex_bg", &["set_bg 1 inode_table 33000", "set_bg 1 checksum calc"], "group 4's block bitmap"),
+        (
+            "metadata_csum,^flex_bg",
+            &["set_bg 1 inode_table 34000", "set_bg 1 free_blocks_count 7932", "set_bg 1 checksum calc"],
+            "group 4's block bitmap",
+        ),
     ] {
         let error = refusal(features, requests);
         assert!(error.starts_with(&format!("{damaged}{want}")), "{features} {requests:?}: {error}");
