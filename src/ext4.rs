@@ -30,6 +30,7 @@ mod layout;
 mod path;
 mod query;
 mod record;
+mod reserve;
 mod superblock;
 mod tree;
 mod volume;
