@@ -9,6 +9,7 @@
 //! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, meta_bg, quota, …) is
 //! refused by name.
 
+mod access;
 mod acl;
 mod alloc;
 mod bitmap;
@@ -29,6 +30,7 @@ mod journal;
 mod layout;
 mod path;
 mod query;
+mod reader;
 mod record;
 mod reserve;
 mod superblock;
@@ -41,6 +43,7 @@ use std::collections::BTreeMap;
 pub use editor::Editor;
 pub use error::Ext4Error;
 pub use finish::Summary;
+pub use reader::Reader;
 
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

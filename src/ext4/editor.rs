@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::Access;
 use super::dir::Directory;
 use super::error::{Ext4Error, show};
 use super::extent;
@@ -46,6 +47,11 @@ impl<'disk> Editor<'disk> {
     /// [`Ext4Error::NotExt4`], [`Ext4Error::Corrupt`], and [`Ext4Error::Unsupported`] for whatever we would
     /// have to understand in order to write.
     pub fn open(disk: &'disk mut dyn DiskMut) -> Result<Self, Ext4Error> {
+        Self::over(Access::Write(disk))
+    }
+
+    /// Opens the file system on `disk`.
+    pub(super) fn over(disk: Access<'disk>) -> Result<Self, Ext4Error> {
         let volume = Volume::open(disk)?;
         let mut editor = Self {
             volume,

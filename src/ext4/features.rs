@@ -32,6 +32,8 @@ const ORPHAN_PRESENT: u32 = 0x10000;
 const KNOWN_COMPAT: u32 =
     0x1 | HAS_JOURNAL | 0x8 | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | 0x1000;
 const KNOWN_INCOMPAT: u32 = FILETYPE | RECOVER | EXTENTS | BITS64 | FLEX_BG | CSUM_SEED | LARGEDIR;
+/// What a reader can do with: mmp, ea_inode, inline_data, encrypt, casefold.
+const READABLE_INCOMPAT: u32 = 0x100 | 0x400 | 0x8000 | 0x10000 | 0x20000;
 const KNOWN_RO_COMPAT: u32 =
     SPARSE_SUPER | LARGE_FILE | HUGE_FILE | GDT_CSUM | DIR_NLINK | EXTRA_ISIZE | METADATA_CSUM | VERITY;
 
@@ -59,8 +61,14 @@ const RO_COMPAT_NAMES: &[(u32, &str)] = &[
     (ORPHAN_PRESENT, "orphan_present"),
 ];
 
+/// Refuses, by name, whatever we would have to understand in order to read: only `incompat` features say that.
+pub(super) fn check_readable(superblock: &Superblock) -> Result<(), Ext4Error> {
+    let incompat = superblock.get(FEATURE_INCOMPAT) & !KNOWN_INCOMPAT & !READABLE_INCOMPAT;
+    refuse(&named("incompat", incompat, INCOMPAT_NAMES), None)
+}
+
 /// Refuses, by name, whatever we would have to understand in order to write.
-pub(super) fn check(superblock: &Superblock) -> Result<(), Ext4Error> {
+pub(super) fn check_writable(superblock: &Superblock) -> Result<(), Ext4Error> {
     let refused: Vec<String> = [
         ("compat", superblock.get(FEATURE_COMPAT) & !KNOWN_COMPAT, COMPAT_NAMES),
         ("incompat", superblock.get(FEATURE_INCOMPAT) & !KNOWN_INCOMPAT, INCOMPAT_NAMES),
@@ -69,14 +77,11 @@ pub(super) fn check(superblock: &Superblock) -> Result<(), Ext4Error> {
     .into_iter()
     .flat_map(|(set, bits, names)| named(set, bits, names))
     .collect();
-    if !refused.is_empty() {
-        let hint = refused
-            .iter()
-            .any(|name| name == "`orphan_present`")
-            .then_some("run `e2fsck -fy` on a copy of the image: it was not unmounted cleanly");
-        let plural = if refused.len() == 1 { "feature" } else { "features" };
-        return Err(Ext4Error::Unsupported { what: format!("the {plural} {}", refused.join(", ")), hint });
-    }
+    let hint = refused
+        .iter()
+        .any(|name| name == "`orphan_present`")
+        .then_some("run `e2fsck -fy` on a copy of the image: it was not unmounted cleanly");
+    refuse(&refused, hint)?;
     if !superblock.has_incompat(EXTENTS) {
         return Err(Ext4Error::Unsupported {
             what: "no `extent` feature (ext2 or ext3)".into(),
@@ -84,6 +89,14 @@ pub(super) fn check(superblock: &Superblock) -> Result<(), Ext4Error> {
         });
     }
     Ok(())
+}
+
+fn refuse(names: &[String], hint: Option<&'static str>) -> Result<(), Ext4Error> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let plural = if names.len() == 1 { "feature" } else { "features" };
+    Err(Ext4Error::Unsupported { what: format!("the {plural} {}", names.join(", ")), hint })
 }
 
 fn named(set: &str, bits: u32, names: &[(u32, &str)]) -> Vec<String> {

@@ -106,8 +106,8 @@ impl Editor<'_> {
     }
 
     fn put_contents(&mut self, placed: &Placed, summary: &mut Summary) -> Result<(), Ext4Error> {
+        const ACTION: &str = "write the contents of a file";
         let layout = &self.volume.layout;
-        let failed = || Ext4Error::disk("write the contents of a file");
         let offset = layout.bytes(placed.run.start.0);
         let room = layout.bytes(placed.run.len);
         let Some(content) = self.contents.get(&placed.number) else { return Ok(()) };
@@ -116,15 +116,15 @@ impl Editor<'_> {
             Content::Bytes(bytes) => {
                 let from = index(placed.skip);
                 let part = bytes.get(from..from.saturating_add(index(len))).unwrap_or_default();
-                self.volume.disk.write_at(offset, part).map_err(failed())?;
+                self.volume.disk.write_at(offset, part, ACTION)?;
                 summary.written_bytes += len;
             }
             Content::File(range) => {
-                let part: FileRange = range.slice(placed.skip, len).map_err(failed())?;
-                self.volume.disk.map(offset, part).map_err(failed())?;
+                let part: FileRange = range.slice(placed.skip, len).map_err(Ext4Error::disk(ACTION))?;
+                self.volume.disk.map(offset, part, ACTION)?;
                 summary.mapped_bytes += len;
             }
         }
-        self.volume.disk.zero(offset + len, room - len).map_err(failed())
+        self.volume.disk.zero(offset + len, room - len, ACTION)
     }
 }

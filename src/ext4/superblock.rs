@@ -78,7 +78,7 @@ impl Superblock {
         if superblock.get(REV_LEVEL) != 1 {
             return Err(Ext4Error::unsupported(format!("revision {}", superblock.get(REV_LEVEL))));
         }
-        features::check(&superblock)?;
+        features::check_readable(&superblock)?;
         if superblock.has_ro_compat(features::METADATA_CSUM) {
             if superblock.get(CHECKSUM_TYPE) != 1 {
                 return Err(Ext4Error::unsupported(format!("checksums of type {}", superblock.get(CHECKSUM_TYPE))));
@@ -219,10 +219,12 @@ mod tests {
         let mut superblock = Superblock::parse(good()).unwrap();
         superblock.set(FEATURE_INCOMPAT, features::EXTENTS | 0x8000 | 0x8000_0000);
         superblock.set(FEATURE_RO_COMPAT, 0x200);
-        let error = Superblock::parse(superblock.encode(0)).unwrap_err();
+        let error = features::check_writable(&superblock).unwrap_err();
         let want =
             "an ext4 file system with the features `inline_data`, `incompat:0x80000000`, `bigalloc` is not supported";
         assert_eq!(error.to_string(), want);
+        let error = Superblock::parse(superblock.encode(0)).unwrap_err();
+        assert_eq!(error.to_string(), "an ext4 file system with the feature `incompat:0x80000000` is not supported");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::Access;
 use super::alloc::{Cursors, Free};
 use super::bitmap::Bitmap;
 use super::checksum::{Checksums, crc32c};
@@ -15,11 +16,10 @@ use super::inode::{Inode, InodeNumber};
 use super::layout::{BlockNumber, Layout};
 use super::record::{count, index};
 use super::superblock::{self, Superblock};
-use crate::disk::DiskMut;
 
 /// An ext4 file system's metadata.
 pub(super) struct Volume<'disk> {
-    pub(super) disk: &'disk mut dyn DiskMut,
+    pub(super) disk: Access<'disk>,
     pub(super) superblock: Superblock,
     pub(super) layout: Layout,
     pub(super) checksums: Checksums,
@@ -34,14 +34,17 @@ pub(super) struct Volume<'disk> {
 }
 
 impl<'disk> Volume<'disk> {
-    pub(super) fn open(disk: &'disk mut dyn DiskMut) -> Result<Self, Ext4Error> {
+    pub(super) fn open(disk: Access<'disk>) -> Result<Self, Ext4Error> {
         let mut bytes = vec![0; superblock::SIZE];
         let end = superblock::OFFSET + count(superblock::SIZE);
         if disk.size() < end {
             return Err(Ext4Error::NotExt4 { found: 0 });
         }
-        disk.read_at(superblock::OFFSET, &mut bytes).map_err(Ext4Error::disk("read the superblock"))?;
+        disk.read_at(superblock::OFFSET, &mut bytes, "read the superblock")?;
         let superblock = Superblock::parse(bytes)?;
+        if disk.may_write() {
+            features::check_writable(&superblock)?;
+        }
         let layout = Layout::new(&superblock)?;
         if layout.bytes(layout.blocks) > disk.size() {
             let what = format!(
@@ -68,7 +71,9 @@ impl<'disk> Volume<'disk> {
         if volume.recover()? {
             volume.reload()?;
         }
-        volume.superblock.check_state()?;
+        if volume.disk.may_write() {
+            volume.superblock.check_state()?;
+        }
         Ok(volume)
     }
 
@@ -164,7 +169,7 @@ impl<'disk> Volume<'disk> {
             return Err(Ext4Error::corrupt(format!("block {} lies outside of the file system", block.0)));
         }
         let mut bytes = vec![0; index(self.layout.block_size)];
-        self.disk.read_at(self.layout.bytes(block.0), &mut bytes).map_err(Ext4Error::disk("read a block"))?;
+        self.disk.read_at(self.layout.bytes(block.0), &mut bytes, "read a block")?;
         Ok(bytes)
     }
 
@@ -397,9 +402,9 @@ impl<'disk> Volume<'disk> {
     /// Writes everything that changed; answers the number of bytes.
     pub(super) fn write(&mut self) -> Result<u64, Ext4Error> {
         const LONGEST: usize = 4 << 20;
-        let failed = || Ext4Error::disk("write the metadata");
+        const ACTION: &str = "write the metadata";
         for (offset, len) in std::mem::take(&mut self.zeroed) {
-            self.disk.zero(offset, len).map_err(failed())?;
+            self.disk.zero(offset, len, ACTION)?;
         }
         let mut written = 0;
         let mut run: Option<(BlockNumber, Vec<u8>)> = None;
@@ -410,7 +415,7 @@ impl<'disk> Volume<'disk> {
                 _ => {
                     if let Some((start, pending)) = run.replace((block, bytes)) {
                         written += count(pending.len());
-                        self.disk.write_at(self.layout.bytes(start.0), &pending).map_err(failed())?;
+                        self.disk.write_at(self.layout.bytes(start.0), &pending, ACTION)?;
                     }
                 }
             }
@@ -418,7 +423,7 @@ impl<'disk> Volume<'disk> {
         }
         if let Some((start, pending)) = run {
             written += count(pending.len());
-            self.disk.write_at(self.layout.bytes(start.0), &pending).map_err(failed())?;
+            self.disk.write_at(self.layout.bytes(start.0), &pending, ACTION)?;
         }
         Ok(written)
     }
