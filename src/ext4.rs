@@ -34,6 +34,7 @@ mod path;
 mod query;
 mod reader;
 mod record;
+mod reserve;
 mod resize_inode;
 mod superblock;
 mod tree;

@@ -24,7 +24,7 @@ struct Cursor {
 }
 
 /// Where each size class searches on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Cursors {
     blocks: [Cursor; CLASSES],
     inode_group: u32,
@@ -185,6 +185,9 @@ impl Volume<'_> {
             let number = InodeNumber(number * per_group + place + 1);
             self.put_inode(number, inode);
             return Ok(number);
+        }
+        if self.free.inodes > 0 {
+            return Err(Ext4Error::corrupt("fewer inodes are free than the groups' descriptors say"));
         }
         Err(Ext4Error::NoInodes { total: self.layout.inode_count() })
     }

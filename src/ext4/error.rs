@@ -66,6 +66,12 @@ pub enum Ext4Error {
         /// The path asked for.
         path: String,
     },
+    /// A folder stands where another should be put, and has something in it.
+    #[error("`{path}` is a folder that is not empty and cannot be replaced")]
+    NotEmpty {
+        /// The path asked for.
+        path: String,
+    },
     /// The place is taken.
     #[error("`{path}` exists already")]
     Exists {

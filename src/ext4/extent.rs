@@ -182,6 +182,18 @@ impl Volume<'_> {
     }
 }
 
+/// Blocks of the tree that lists `blocks` blocks in at most `runs` runs: no more than that.
+pub(super) fn most_tree_blocks(runs: u64, blocks: u64, block_size: u32) -> u64 {
+    let per_node = count((index(block_size) - HEADER) / ENTRY);
+    let mut entries = runs.saturating_add(blocks / LONGEST);
+    let mut total = 0u64;
+    while entries > count(ROOT_ENTRIES) {
+        entries = entries.div_ceil(per_node);
+        total = total.saturating_add(entries);
+    }
+    total
+}
+
 struct Walk {
     number: InodeNumber,
     seed: u32,

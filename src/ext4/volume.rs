@@ -32,7 +32,7 @@ pub(super) struct Volume<'disk> {
     pub(super) changed: BTreeMap<BlockNumber, Vec<u8>>,
     /// Ranges of bytes to become zero before anything else is written: new inode tables.
     pub(super) zeroed: Vec<(u64, u64)>,
-    inodes: BTreeMap<InodeNumber, Inode>,
+    pub(super) inodes: BTreeMap<InodeNumber, Inode>,
 }
 
 impl<'disk> Volume<'disk> {
