@@ -5,9 +5,9 @@
 //! contents are mapped, not copied; changed directories are written back packed; bitmaps, counts,
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
-//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
-//! refused by name.
+//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features, unless
+//! growth uses up the blocks reserved for descriptors and makes it `meta_bg`. What is not understood
+//! (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is refused by name.
 
 mod access;
 mod acl;

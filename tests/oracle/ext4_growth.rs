@@ -37,7 +37,7 @@ fn compare_with_resize2fs(image: &Image, before: &Image, size: u64) {
     }
 }
 
-/// Has e2fsck repair a copy from each backup of superblock and descriptors.
+/// Has e2fsck repair a copy from each backup of superblock and descriptors; answers how many it tried.
 ///
 /// With a backup e2fsck takes no group for uninitialised, because the flags of a backup may be old: it reads bitmaps that
 /// were never written, and mends them in pass 5. So what counts is that passes 1 to 4 find all as it should
@@ -49,13 +49,18 @@ fn judge_backups(image: &Image, block_size: &str) -> usize {
     let text = run("e2fsprogs", Command::new("dumpe2fs").arg(&image.path));
     let lazy = text.contains("_UNINIT");
     let led = text.lines().any(|line| line.starts_with("First meta block group:"));
-    let mut backups = 0;
-    for line in text.lines().filter_map(|line| line.trim().strip_prefix("Backup superblock at ")) {
-        if led && !line.contains("Group descriptors at") {
-            continue;
-        }
-        let backup: String = line.chars().take_while(char::is_ascii_digit).collect();
-        let from = ["-b", &backup, "-B", block_size];
+    let mut backups: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Backup superblock at "))
+        .filter(|line| !led || line.contains("Group descriptors at"))
+        .map(|line| line.chars().take_while(char::is_ascii_digit).collect())
+        .collect();
+    // The first two and the last two are enough where there are many: this takes time.
+    if backups.len() > 4 {
+        backups.drain(2..backups.len() - 2);
+    }
+    for backup in &backups {
+        let from = ["-b", backup, "-B", block_size];
         if lazy {
             let copy = image.copy("copy.img");
             let output = Command::new("/usr/sbin/e2fsck").arg("-fy").args(from).arg(&copy.path).output().unwrap();
@@ -66,11 +71,10 @@ fn judge_backups(image: &Image, block_size: &str) -> usize {
             assert_eq!(passes.lines().count(), 4, "backup {backup}: {report}");
             copy.check();
         } else {
-            image.e2fsck(&["-fn", "-b", &backup, "-B", block_size]);
+            image.e2fsck(&["-fn", "-b", backup, "-B", block_size]);
         }
-        backups += 1;
     }
-    backups
+    backups.len()
 }
 
 /// Edits a file system with meta groups, and grows it step by step to `sizes` in MiB.
@@ -213,7 +217,7 @@ fn every_backup_will_do_after_edits_and_growth() {
         ("2048", "resize_inode,^64bit,^metadata_csum", [90, 1500]),
         ("2048", "^metadata_csum,uninit_bg", [90, 1500]),
         ("4096", "resize_inode", [500, 9000]),
-        ("4096", "^64bit,^resize_inode,^sparse_super", [500, 9000]),
+        ("4096", "^64bit,^resize_inode,^sparse_super", [500, 2000]),
     ] {
         let mut image = make(64 * MIB, block_size, features, &[]);
         let host = image.host_file("content", &vec![3; 1_000_000]);
