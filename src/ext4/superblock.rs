@@ -93,7 +93,7 @@ impl Superblock {
     /// Refuses a file system that its last user left in need of repair.
     pub(super) fn check_state(&self) -> Result<(), Ext4Error> {
         let state = self.get(STATE);
-        let what = if state & STATE_ERRORS != 0 {
+        let what = if self.has_errors() {
             "recorded errors"
         } else if state & STATE_CLEAN == 0 {
             "changes that were never finished (it was not unmounted cleanly)"
@@ -103,6 +103,16 @@ impl Superblock {
             return Ok(());
         };
         Err(Ext4Error::Unsupported { what: what.into(), hint: Some("run `e2fsck -fy` on a copy of the image") })
+    }
+
+    /// Whether somebody found the file system damaged.
+    pub(super) fn has_errors(&self) -> bool {
+        self.get(STATE) & STATE_ERRORS != 0
+    }
+
+    /// Adds what the journal or an older superblock knows about errors.
+    pub(super) fn record_errors(&mut self, errors: bool) {
+        self.set(STATE, self.get(STATE) | if errors { STATE_ERRORS } else { 0 });
     }
 
     pub(super) fn get<T: Number>(&self, field: Field<T>) -> T {

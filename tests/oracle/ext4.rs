@@ -4,6 +4,8 @@
 mod image;
 #[path = "ext4_journal.rs"]
 mod journal;
+#[path = "ext4_journal_damage.rs"]
+mod journal_damage;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
