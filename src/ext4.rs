@@ -28,12 +28,14 @@ mod htree;
 mod inode;
 mod journal;
 mod layout;
+mod orphan;
 mod path;
 mod query;
 mod reader;
 mod record;
 mod superblock;
 mod tree;
+mod truncate;
 mod volume;
 mod xattr;
 

@@ -56,6 +56,7 @@ fields! {
     0x250 BACKUP_BGS_1: u32, "s_backup_bgs, second: with sparse_super2";
     0x270 CHECKSUM_SEED: u32, "s_checksum_seed: with metadata_csum_seed";
     0x274 WTIME_HI: u8, "s_wtime_hi";
+    0x280 ORPHAN_FILE_INUM: u32, "s_orphan_file_inum: with orphan_file";
     0x3fc CHECKSUM: u32, "s_checksum: crc32c of the bytes before";
 }
 const UUID: usize = 0x68;
@@ -97,8 +98,6 @@ impl Superblock {
             "recorded errors"
         } else if state & STATE_CLEAN == 0 {
             "changes that were never finished (it was not unmounted cleanly)"
-        } else if state & STATE_ORPHANS != 0 || self.get(LAST_ORPHAN) != 0 {
-            "deleted files that were still open (an orphan list)"
         } else {
             return Ok(());
         };
@@ -113,6 +112,13 @@ impl Superblock {
     /// Adds what the journal or an older superblock knows about errors.
     pub(super) fn record_errors(&mut self, errors: bool) {
         self.set(STATE, self.get(STATE) | if errors { STATE_ERRORS } else { 0 });
+    }
+
+    /// Forgets the orphans: all were dealt with.
+    pub(super) fn clear_orphans(&mut self) {
+        self.set(STATE, self.get(STATE) & !STATE_ORPHANS);
+        self.set(LAST_ORPHAN, 0);
+        self.set(FEATURE_RO_COMPAT, self.get(FEATURE_RO_COMPAT) & !features::ORPHAN_PRESENT);
     }
 
     pub(super) fn get<T: Number>(&self, field: Field<T>) -> T {

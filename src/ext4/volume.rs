@@ -64,6 +64,7 @@ impl<'disk> Volume<'disk> {
         volume.recover()?;
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.release_orphans()?;
         }
         Ok(volume)
     }

@@ -10,6 +10,8 @@ mod journal_damage;
 mod matrix;
 #[path = "ext4_model.rs"]
 mod model;
+#[path = "ext4_orphan.rs"]
+mod orphan;
 #[path = "ext4_scale.rs"]
 mod scale;
 #[path = "ext4_small.rs"]
