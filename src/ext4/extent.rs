@@ -51,6 +51,21 @@ pub(super) struct FileBlocks {
 impl Volume<'_> {
     /// Where the blocks of inode `number` are; none if it keeps its contents in itself.
     pub(super) fn file_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
+        let found = self.listed_blocks(number)?;
+        let tree = found.tree.iter().map(|block| Run { start: *block, len: 1 });
+        let mut runs = found.extents.iter().map(|extent| extent.run).chain(tree);
+        match runs.find(|run| self.claims.touch(*run)) {
+            // The resize inode owns the blocks that are reserved for descriptors.
+            Some(run) if number != inode::RESIZE => {
+                let what =
+                    format!("inode {} claims metadata among the {} blocks from {}", number.0, run.len, run.start.0);
+                Err(Ext4Error::corrupt(what))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn listed_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
         let inode = self.inode(number)?;
         if let Some(foreign) = inode.foreign() {
             return Err(Ext4Error::unsupported(format!("an inode ({}) that is {foreign}", number.0)));
@@ -178,6 +193,18 @@ impl Volume<'_> {
         inode.set_sectors(layout.sectors(all), layout.block_size);
         Ok(())
     }
+}
+
+/// Blocks of the tree that lists `blocks` blocks in at most `runs` runs: no more than that.
+pub(super) fn most_tree_blocks(runs: u64, blocks: u64, block_size: u32) -> u64 {
+    let per_node = count((index(block_size) - HEADER) / ENTRY);
+    let mut entries = runs.saturating_add(blocks / LONGEST);
+    let mut total = 0u64;
+    while entries > count(ROOT_ENTRIES) {
+        entries = entries.div_ceil(per_node);
+        total = total.saturating_add(entries);
+    }
+    total
 }
 
 struct Walk {

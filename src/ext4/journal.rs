@@ -229,7 +229,9 @@ impl Volume<'_> {
         }
         self.reload()?;
         self.superblock.record_errors(errors);
-        self.check_journal_place(&journal)?;
+        if journal.extents.iter().any(|extent| self.claims.touch(extent.run)) {
+            return Err(Ext4Error::corrupt("the journal puts metadata where it lies itself"));
+        }
         journal.empty(sequence);
         self.change_block(journal.place(0)?, journal.superblock);
         Ok(())
@@ -269,42 +271,20 @@ impl Volume<'_> {
             _ => Ok(()),
         }
     }
-
-    /// The journal may not lie where other things do: its superblock is about to be written.
-    fn check_journal_place(&self, journal: &Journal) -> Result<(), Ext4Error> {
-        let own = sorted_runs(&journal.extents)?;
-        let table = self.layout.inode_table_blocks();
-        for (number, group) in (0..).zip(&self.groups) {
-            let places = [
-                (self.layout.group_start(number), self.layout.base_blocks(number)),
-                (group.block_bitmap(), 1),
-                (group.inode_bitmap(), 1),
-                (group.inode_table(), table),
-            ];
-            if places.into_iter().any(|(start, len)| overlaps(&own, Run { start, len })) {
-                return Err(Ext4Error::corrupt(format!("the journal lies over the metadata of group {number}")));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The runs of a journal in the order of the disk; none may be listed twice.
 fn sorted_runs(extents: &[Extent]) -> Result<Vec<Run>, Ext4Error> {
     let mut runs: Vec<Run> = extents.iter().map(|extent| extent.run).collect();
     runs.sort_by_key(|run| run.start);
-    let twice = runs.iter().zip(runs.iter().skip(1)).any(|(run, next)| run.start.plus(run.len) > next.start);
+    let twice = runs.iter().zip(runs.iter().skip(1)).any(|(run, next)| run.end() > next.start);
     if twice { Err(Ext4Error::corrupt("the journal lists a block twice")) } else { Ok(runs) }
 }
 
-/// Whether `run` shares a block with one of `runs`, which are in order and apart.
-fn overlaps(runs: &[Run], run: Run) -> bool {
-    let end = run.start.plus(run.len);
-    let behind = runs.partition_point(|other| other.start < end);
-    behind
-        .checked_sub(1)
-        .and_then(|number| runs.get(number))
-        .is_some_and(|other| run.len > 0 && other.start.plus(other.len) > run.start)
+/// Whether `block` lies in one of `runs`, which are in order.
+fn holds(runs: &[Run], block: BlockNumber) -> bool {
+    let behind = runs.partition_point(|other| other.start <= block);
+    behind.checked_sub(1).and_then(|number| runs.get(number)).is_some_and(|run| run.end() > block)
 }
 
 fn refused(what: &str) -> Ext4Error {

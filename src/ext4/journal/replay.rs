@@ -10,7 +10,7 @@ use super::super::layout::{BlockNumber, Run};
 use super::super::record::{count, index};
 use super::super::volume::Volume;
 use super::log::{self, Log};
-use super::{Journal, MAGIC, overlaps, put_be32, sorted_runs};
+use super::{Journal, MAGIC, holds, put_be32, sorted_runs};
 use crate::disk::Source;
 
 const ACTION: &str = "put a block of the journal into place";
@@ -50,7 +50,7 @@ impl Volume<'_> {
                     target.0
                 )));
             }
-            if overlaps(&own, Run { start: target, len: 1 }) {
+            if holds(&own, target) {
                 return Err(Ext4Error::corrupt(format!("the journal changes block {}, its own", target.0)));
             }
             let source = journal.place(change.source)?;
@@ -105,7 +105,7 @@ impl Volume<'_> {
                 continue;
             }
             match &mut run {
-                Some((to, from)) if to.plus(from.len) == target && from.start.plus(from.len) == source => from.len += 1,
+                Some((to, from)) if to.plus(from.len) == target && from.end() == source => from.len += 1,
                 _ => {
                     if let Some((to, from)) = run.replace((target, Run { start: source, len: 1 })) {
                         written += self.copy(from, to)?;
