@@ -204,7 +204,7 @@ impl Volume<'_> {
             (false, true) => return Err(Ext4Error::corrupt("it is marked as holding a journal's changes without one")),
             // What is already in place can be read without the other disk.
             (true, false) if !self.disk.may_write() => return Ok(()),
-            (true, _) if number.0 == 0 => return Err(refused("an external journal")),
+            (true, _) if number.0 == 0 => return Err(external()),
             (true, _) => {}
         }
         let mut journal = self.open_journal(number)?;
@@ -285,6 +285,15 @@ fn sorted_runs(extents: &[Extent]) -> Result<Vec<Run>, Ext4Error> {
 fn holds(runs: &[Run], block: BlockNumber) -> bool {
     let behind = runs.partition_point(|other| other.start <= block);
     behind.checked_sub(1).and_then(|number| runs.get(number)).is_some_and(|run| run.end() > block)
+}
+
+fn external() -> Ext4Error {
+    Ext4Error::Unsupported {
+        what: "an external journal".into(),
+        hint: Some(
+            "where its journal is, take that away with `tune2fs -O ^has_journal`, then add one with `tune2fs -j`",
+        ),
+    }
 }
 
 fn refused(what: &str) -> Ext4Error {

@@ -15,6 +15,7 @@ const MAGIC: u16 = 0xef53;
 const STATE_CLEAN: u16 = 0x1;
 const STATE_ERRORS: u16 = 0x2;
 const STATE_ORPHANS: u16 = 0x4;
+const STATE_FAST_COMMITS: u16 = 0x20;
 
 fields! {
     0x00 INODES_COUNT: u32, "s_inodes_count: all inodes";
@@ -97,6 +98,8 @@ impl Superblock {
         let state = self.get(STATE);
         let what = if self.has_errors() {
             "recorded errors"
+        } else if state & STATE_FAST_COMMITS != 0 {
+            "fast commits that were replayed in part"
         } else if state & STATE_CLEAN == 0 {
             "changes that were never finished (it was not unmounted cleanly)"
         } else {
@@ -247,8 +250,10 @@ mod tests {
     #[test]
     fn recorded_errors_are_refused_with_a_hint() {
         let mut superblock = Superblock::parse(good()).unwrap();
-        superblock.set(STATE, 3);
-        let error = superblock.check_state().unwrap_err();
-        assert_eq!(error.hint().as_deref(), Some("run `e2fsck -fy` on a copy of the image"));
+        for state in [0, 2, 3, 0x21] {
+            superblock.set(STATE, state);
+            let error = superblock.check_state().unwrap_err();
+            assert_eq!(error.hint().as_deref(), Some("run `e2fsck -fy` on a copy of the image"));
+        }
     }
 }
