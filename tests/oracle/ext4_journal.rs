@@ -212,6 +212,7 @@ fn a_power_cut_under_the_kernel() {
         (&["-O", "^metadata_csum"], ",journal_checksum"),
         (&["-O", "^metadata_csum"], ",journal_async_commit,data=writeback"),
         (&[], ",journal_async_commit,data=writeback"),
+        // More goes through this one than it holds: the log goes on at its beginning.
         (&["-b", "1024", "-J", "size=4"], ",data=journal"),
         (&["-b", "4096"], ",data=journal"),
     ] {
