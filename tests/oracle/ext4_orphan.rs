@@ -345,6 +345,31 @@ fn a_power_cut_with_open_files() {
     }
 }
 
+/// A snapshot of a running machine: its journal is empty, its orphans are there.
+#[test]
+fn a_snapshot_of_a_frozen_file_system() {
+    for options in ["orphan_file", "^orphan_file"] {
+        let image = Image::make(64 * MIB, &["-O", options]);
+        let mut model = Model::default();
+        let mut snapshot = None;
+        image.power_cut("", |folder| {
+            let open = deleted_but_open(folder);
+            model = Model::read_host(folder);
+            let freeze = |option: &str| run("util-linux", Command::new("fsfreeze").arg(option).arg(folder));
+            freeze("-f");
+            snapshot = Some(image.copy("snapshot.img"));
+            freeze("-u");
+            std::fs::write(folder.join("later"), b"later").unwrap();
+            open
+        });
+        let Some(mut snapshot) = snapshot else { return };
+        assert!(!snapshot.field("Filesystem features").contains("needs_recovery"));
+        model.names.remove("/lost+found");
+        settles_as_e2fsck(&mut snapshot);
+        model.compare_kernel(&snapshot);
+    }
+}
+
 #[test]
 fn a_reader_leaves_orphans_alone() {
     let mut image = Image::make(64 * MIB, &[]);
