@@ -82,8 +82,8 @@ impl Image {
         true
     }
 
-    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open files
-    /// for example, lives until then. The image itself is unmounted as usual.
+    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open
+    /// files for example, lives until then. The image itself is unmounted as usual.
     pub fn power_cut<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> Option<Self> {
         if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return None;
@@ -204,8 +204,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold it for a moment, and one with a mount namespace of its own
-        // even once it is unmounted here: the kernel has written everything when the loop device is gone.
+        // A process that another test is just starting may hold it for a moment, and one with a mount namespace of
+        // its own even once it is unmounted here: the kernel has written everything when the loop device is gone.
         let mut unmounted = false;
         for _ in 0..100 {
             let umount = || Command::new("umount").arg(&self.folder).output();

@@ -321,7 +321,8 @@ fn deleted_but_open(folder: &Path) -> Vec<File> {
     open
 }
 
-/// A power cut with files that are open and deleted. Only root can have the kernel mount an image; the tests above do with debugfs.
+/// A power cut with files that are open and deleted. Only root can have the kernel mount an image; the tests above do
+/// with debugfs.
 #[test]
 fn a_power_cut_with_open_files() {
     for options in [
