@@ -1,5 +1,9 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
+#[path = "ext4_debugfs.rs"]
+mod debugfs;
+#[path = "ext4_edits.rs"]
+mod edits;
 #[path = "ext4_image.rs"]
 mod image;
 #[path = "ext4_journal.rs"]

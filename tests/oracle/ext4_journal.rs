@@ -130,7 +130,7 @@ fn a_power_cut_under_the_kernel() {
     let mut cut = image.copy("cut.img");
     let mut model = Model::read_host(folder);
     drop(mounted);
-    model.names.remove("/lost+found");
+    model.names.remove(b"/lost+found".as_slice());
     assert!(cut.field("Filesystem features").contains("needs_recovery"));
     cut.edit_here(|editor| model.compare_editor(editor));
     cut.check();
