@@ -158,7 +158,7 @@ fn compare_stat(stat: &str, path: &[u8], node: &Node, limits: &Limits, links: us
         rest.split_whitespace().next().unwrap().to_owned()
     };
     let hex = |text: &str| u32::from_str_radix(text, 16).unwrap();
-    let time = field(" mtime: 0x");
+    let time = field("mtime: 0x");
     let (low, extra) = time.split_once(':').map_or((time.as_str(), 0), |(low, extra)| (low, hex(extra)));
     let seconds = i64::from(hex(low).cast_signed()) + (i64::from(extra & 3) << 32);
     let want = limits.time(node.attributes.mtime);

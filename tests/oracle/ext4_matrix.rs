@@ -99,9 +99,9 @@ kinds! {
     23 without_file_types: Kind::with("^filetype").unseen_by_view();
     24 without_large_files: Kind::with("^large_file,^huge_file");
     25 hashes_of_tea: PLAIN.tuned(&["ssv def_hash_version tea"]);
-    26 hashes_as_they_were_first: PLAIN.tuned(&["ssv def_hash_version legacy"]);
-    27 unsigned_hashes: PLAIN.tuned(&["ssv flags 2"]);
-    28 unsigned_hashes_of_tea: PLAIN.tuned(&["ssv def_hash_version tea", "ssv flags 2"]);
+    26 hashes_as_they_were_first: PLAIN.tuned(&["ssv def_hash_version legacy"]).unseen_by_view();
+    27 unsigned_hashes: PLAIN.tuned(&["ssv flags 2"]).unseen_by_view();
+    28 unsigned_hashes_of_tea: PLAIN.tuned(&["ssv def_hash_version tea", "ssv flags 2"]).unseen_by_view();
 }
 
 /// How full an image is before the edits.
