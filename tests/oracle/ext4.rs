@@ -1,5 +1,7 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
+#[path = "ext4_alike.rs"]
+mod alike;
 #[path = "ext4_debugfs.rs"]
 mod debugfs;
 #[path = "ext4_edits.rs"]
@@ -8,6 +10,8 @@ mod edits;
 mod image;
 #[path = "ext4_journal.rs"]
 mod journal;
+#[path = "ext4_limits.rs"]
+mod limits;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
