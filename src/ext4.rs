@@ -6,7 +6,7 @@
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, meta_bg, quota, …) is
+//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
 //! refused by name.
 
 mod access;
@@ -15,6 +15,8 @@ mod alloc;
 mod bitmap;
 mod blockmap;
 mod checksum;
+mod claims;
+mod descriptors;
 mod dir;
 mod editor;
 mod error;
@@ -33,6 +35,7 @@ mod query;
 mod reader;
 mod record;
 mod reserve;
+mod resize_inode;
 mod superblock;
 mod tree;
 mod volume;

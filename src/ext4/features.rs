@@ -12,6 +12,7 @@ pub(super) const FAST_COMMIT: u32 = 0x400;
 
 pub(super) const FILETYPE: u32 = 0x2;
 pub(super) const RECOVER: u32 = 0x4;
+pub(super) const META_BG: u32 = 0x10;
 pub(super) const EXTENTS: u32 = 0x40;
 pub(super) const BITS64: u32 = 0x80;
 pub(super) const FLEX_BG: u32 = 0x200;
@@ -31,7 +32,7 @@ const ORPHAN_PRESENT: u32 = 0x10000;
 /// dir_prealloc and ext_attr ask nothing of us; orphan_file is an ordinary hidden inode while empty.
 const KNOWN_COMPAT: u32 =
     0x1 | HAS_JOURNAL | 0x8 | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | 0x1000;
-const KNOWN_INCOMPAT: u32 = FILETYPE | RECOVER | EXTENTS | BITS64 | FLEX_BG | CSUM_SEED | LARGEDIR;
+const KNOWN_INCOMPAT: u32 = FILETYPE | RECOVER | META_BG | EXTENTS | BITS64 | FLEX_BG | CSUM_SEED | LARGEDIR;
 /// What a reader can do with: mmp, ea_inode, inline_data, encrypt, casefold.
 const READABLE_INCOMPAT: u32 = 0x100 | 0x400 | 0x8000 | 0x10000 | 0x20000;
 const KNOWN_RO_COMPAT: u32 =
@@ -42,7 +43,6 @@ const COMPAT_NAMES: &[(u32, &str)] =
 const INCOMPAT_NAMES: &[(u32, &str)] = &[
     (0x1, "compression"),
     (0x8, "journal_dev"),
-    (0x10, "meta_bg"),
     (0x100, "mmp"),
     (0x400, "ea_inode"),
     (0x1000, "dirdata"),
