@@ -365,7 +365,7 @@ fn a_snapshot_of_a_frozen_file_system() {
         });
         let Some(mut snapshot) = snapshot else { return };
         assert!(!snapshot.field("Filesystem features").contains("needs_recovery"));
-        model.names.remove("/lost+found");
+        model.names.remove(b"/lost+found".as_slice());
         settles_as_e2fsck(&mut snapshot);
         model.compare_kernel(&snapshot);
     }
