@@ -69,7 +69,10 @@ fn judge_backups(image: &Image, block_size: &str) -> usize {
             assert!(matches!(output.status.code(), Some(0 | 1)), "{report}");
             let (_, passes) = report.split_once("Pass 1: ").unwrap();
             let (passes, _) = passes.split_once("Pass 5: ").unwrap();
-            assert_eq!(passes.lines().count(), 4, "backup {backup}: {report}");
+            // Times in the far future or past are doubted, as always.
+            let doubted =
+                |line: &&str| line.starts_with("Timestamp(s)") || line.starts_with("Fix? ") || line.is_empty();
+            assert_eq!(passes.lines().filter(|line| !doubted(line)).count(), 4, "backup {backup}: {report}");
             copy.check();
         } else {
             image.e2fsck(&["-fn", "-b", backup, "-B", block_size]);
@@ -316,7 +319,7 @@ fn groups_that_claim_the_same_blocks_are_refused() {
         ("^metadata_csum", &["set_bg 3 inode_bitmap 1"], "the groups 0 and 3 both claim block 1 "),
         ("^metadata_csum", &["set_bg 1 inode_table 8190"], "the groups 1 and 1 both claim block 8193 "),
         ("^metadata_csum", &["set_bg 1 inode_table 999999"], "group 1's descriptor has a wrong place"),
-        ("^metadata_csum", &["set_bg 1 block_bitmap 20000"], "group 1's block bitmap"),
+        ("^metadata_csum", &["set_bg 1 block_bitmap 20000"], "inode 8 claims metadata"),
         ("metadata_csum", &["set_bg 1 block_bitmap 259"], "group 1's descriptor has a wrong checksum"),
         ("metadata_csum", &["set_bg 1 block_bitmap 259", "set_bg 1 checksum calc"], "the groups 0 and 1 both claim"),
         // A folder whose entries would be written over an inode table.
