@@ -6,8 +6,9 @@
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, meta_bg, quota, …) is
-//! refused by name.
+//! what is not understood (bigalloc, meta_bg, quota, …) is refused by name, and what is understood in part
+//! where an edit would need the rest: encrypted and case-insensitive folders, values that are to get an inode
+//! of their own. ext2 and ext3 are read and edited as they are.
 
 mod access;
 mod acl;
@@ -15,19 +16,24 @@ mod alloc;
 mod bitmap;
 mod blockmap;
 mod checksum;
+mod contents;
 mod dir;
+mod ea_inode;
 mod editor;
 mod error;
 mod extent;
 mod features;
 mod finish;
+mod flags;
 mod group;
 mod grow;
 mod hash;
 mod htree;
+mod inline;
 mod inode;
 mod journal;
 mod layout;
+mod mmp;
 mod path;
 mod query;
 mod reader;
@@ -43,6 +49,7 @@ use std::collections::BTreeMap;
 pub use editor::Editor;
 pub use error::Ext4Error;
 pub use finish::Summary;
+pub use flags::Mark;
 pub use reader::Reader;
 
 /// A point in time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::access::Access;
+use super::blockmap;
 use super::dir::Directory;
 use super::error::{Ext4Error, show};
 use super::extent;
@@ -82,6 +83,9 @@ impl<'disk> Editor<'disk> {
     pub(super) fn kind(&mut self, number: InodeNumber) -> Result<FileKind, Ext4Error> {
         let inode = self.volume.inode(number)?;
         match inode.kind() {
+            Some(_) if inode.has(inode::EA_INODE_FLAG) => {
+                Err(Ext4Error::corrupt(format!("a folder names the inode {}, an attribute's value", number.0)))
+            }
             Some(kind) if inode.get(inode::LINKS_COUNT) > 0 => Ok(kind),
             _ => Err(Ext4Error::corrupt(format!("a folder names the inode {}, which is not in use", number.0))),
         }
@@ -116,15 +120,20 @@ impl<'disk> Editor<'disk> {
             return Err(Ext4Error::unsupported("no `large_file` feature for files of 2 GiB and more"));
         }
         let blocks = self.volume.layout.blocks_for(size);
-        if blocks > u64::from(u32::MAX) {
+        let layout = &self.volume.layout;
+        if layout.extents && blocks > u64::from(u32::MAX) {
             return Err(Ext4Error::unsupported("no room for a file of more than 2^32 blocks"));
+        }
+        if !layout.extents && blocks > blockmap::most_blocks(layout.addresses()) {
+            let most = layout.bytes(blockmap::most_blocks(layout.addresses()));
+            return Err(Ext4Error::unsupported(format!("no `extent` feature for files of more than {most} bytes")));
         }
         let huge = self.volume.superblock.has_ro_compat(features::HUGE_FILE);
         if size > MOST_WITHOUT_HUGE_FILE && !huge {
             return Err(Ext4Error::unsupported("no `huge_file` feature for files of 2 TiB and more"));
         }
         self.make(path, FileKind::File, attributes, blocks, |editor, number, runs| {
-            editor.volume.set_extents(number, runs)?;
+            editor.volume.set_blocks(number, runs)?;
             editor.volume.inode(number)?.set_size(size);
             if size > 0 {
                 editor.contents.insert(number, content);
@@ -156,7 +165,7 @@ impl<'disk> Editor<'disk> {
                 let inode = editor.volume.inode(number)?;
                 inode.block_mut().get_mut(..target.len()).unwrap_or_default().copy_from_slice(target);
             } else {
-                editor.volume.set_extents(number, runs)?;
+                editor.volume.set_blocks(number, runs)?;
                 editor.contents.insert(number, Content::Bytes(target.to_vec()));
             }
             editor.volume.inode(number)?.set_size(count(target.len()));
@@ -274,6 +283,8 @@ impl<'disk> Editor<'disk> {
             let limit = u32::from(MOST_LINKS);
             return Err(Ext4Error::TooManyLinks { path: show(existing), links: u32::from(links) + 1, limit });
         }
+        self.check_names(&place, false)?;
+        self.check_changeable(number, existing, "given another name")?;
         let blocks = self.growth(place.parent, Some(place.name()))?;
         self.change(blocks, |editor| {
             editor.volume.inode(number)?.set(inode::LINKS_COUNT, links + 1);
@@ -296,11 +307,13 @@ impl<'disk> Editor<'disk> {
         inode.set_owner(attributes.uid, attributes.gid);
         inode.set_times(attributes.mtime);
         inode.set(inode::LINKS_COUNT, 1);
+        inode.set(inode::FLAGS, self.inherited_flags(place.parent, kind)?);
         let xattrs = encode_xattrs(attributes)?;
         let outside = self.volume.xattrs_need_block(&xattrs, inode.xattr_body().len())?;
         let all = blocks + u64::from(outside);
+        self.check_names(&place, place.inode.is_some())?;
         self.check_room(path, &place, all)?;
-        let tree = extent::most_tree_blocks(blocks, blocks, self.volume.layout.block_size);
+        let tree = extent::most_tree_blocks(blocks, blocks, &self.volume.layout);
         let own = u64::from(kind == FileKind::Directory);
         let all = all + tree + own + self.growth(place.parent, Some(place.name()))?;
         self.change(all, |editor| {
@@ -324,6 +337,7 @@ impl<'disk> Editor<'disk> {
             if self.kind(old)? == FileKind::Directory {
                 return Err(Ext4Error::IsADirectory { path: show(path) });
             }
+            self.check_changeable(old, path, "replaced")?;
             let block_size = self.volume.layout.block_size;
             let inode = self.volume.inode(old)?;
             if inode.get(inode::LINKS_COUNT) == 1 {
@@ -344,9 +358,9 @@ impl<'disk> Editor<'disk> {
     /// Sets the permissions of `path`.
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`].
+    /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`].
     pub fn set_mode(&mut self, path: impl AsRef<[u8]>, mode: u16) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
+        let number = self.find_changeable(path.as_ref())?;
         self.volume.inode(number)?.set_permissions(mode);
         Ok(())
     }
@@ -354,9 +368,9 @@ impl<'disk> Editor<'disk> {
     /// Sets owner and group of `path`.
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`].
+    /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`].
     pub fn set_owner(&mut self, path: impl AsRef<[u8]>, uid: u32, gid: u32) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
+        let number = self.find_changeable(path.as_ref())?;
         self.volume.inode(number)?.set_owner(uid, gid);
         Ok(())
     }
@@ -364,9 +378,9 @@ impl<'disk> Editor<'disk> {
     /// Sets the times of modification and change of `path`.
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`].
+    /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`].
     pub fn set_mtime(&mut self, path: impl AsRef<[u8]>, time: Timestamp) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
+        let number = self.find_changeable(path.as_ref())?;
         self.volume.inode(number)?.set_mtime(time);
         Ok(())
     }
@@ -374,9 +388,9 @@ impl<'disk> Editor<'disk> {
     /// Sets an extended attribute of `path`, in the form of [`Attributes::xattrs`].
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`], [`Ext4Error::BadXattr`], [`Ext4Error::XattrsTooLarge`], [`Ext4Error::NoSpace`].
+    /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`], [`Ext4Error::BadXattr`], [`Ext4Error::XattrsTooLarge`], [`Ext4Error::NoSpace`].
     pub fn set_xattr(&mut self, path: impl AsRef<[u8]>, name: &[u8], value: &[u8]) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
+        let number = self.find_changeable(path.as_ref())?;
         let (name, value) = xattr::to_disk(name, value)?;
         let mut xattrs = self.volume.xattrs(number)?;
         xattrs.insert(name, value);
@@ -386,9 +400,9 @@ impl<'disk> Editor<'disk> {
     /// Removes an extended attribute of `path`; whether it was there.
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`], [`Ext4Error::BadXattr`].
+    /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`], [`Ext4Error::BadXattr`].
     pub fn remove_xattr(&mut self, path: impl AsRef<[u8]>, name: &[u8]) -> Result<bool, Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
+        let number = self.find_changeable(path.as_ref())?;
         let name = xattr::disk_name(name)?;
         let mut xattrs = self.volume.xattrs(number)?;
         let found = xattrs.remove(&name).is_some();
@@ -396,6 +410,13 @@ impl<'disk> Editor<'disk> {
             self.put_xattrs(number, &xattrs)?;
         }
         Ok(found)
+    }
+
+    /// What is at `path`, which is not followed, if it may be changed.
+    fn find_changeable(&mut self, path: &[u8]) -> Result<InodeNumber, Ext4Error> {
+        let number = self.find(path, false)?;
+        self.check_changeable(number, path, "changed")?;
+        Ok(number)
     }
 
     fn put_xattrs(&mut self, number: InodeNumber, xattrs: &Xattrs) -> Result<(), Ext4Error> {

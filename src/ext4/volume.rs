@@ -73,6 +73,7 @@ impl<'disk> Volume<'disk> {
         }
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.check_unused()?;
         }
         Ok(volume)
     }

@@ -1,5 +1,7 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
+#[path = "ext4_features.rs"]
+mod features;
 #[path = "ext4_image.rs"]
 mod image;
 #[path = "ext4_journal.rs"]

@@ -260,15 +260,9 @@ fn uncommon_features_are_kept_or_refused() {
     }
     for (features, name) in [
         ("bigalloc", "`bigalloc`"),
-        ("inline_data", "`inline_data`"),
-        ("encrypt", "`encrypt`"),
-        ("casefold", "`casefold`"),
         ("quota", "`quota`"),
-        ("ea_inode", "`ea_inode`"),
         ("meta_bg,^resize_inode", "`meta_bg`"),
-        ("mmp", "`mmp`"),
         ("project,quota", "`quota`, `project`"),
-        ("^extent,^64bit", "no `extent` feature (ext2 or ext3)"),
     ] {
         let image = Image::make(64 * MIB, &["-O", features]);
         let mut overlay = image.overlay();

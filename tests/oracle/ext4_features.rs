@@ -1,0 +1,699 @@
+//! Features that stock and foreign images have beside the common ones: images that mke2fs, debugfs and, for
+//! root, the kernel make; read, edited and judged by the same.
+
+use std::path::Path;
+use std::process::Command;
+
+use imgbake::ext4::{Attributes, Editor, Ext4Error, Mark, Reader};
+use imgbake::{Content, Disk, FileDisk, HostFile};
+use rustix::fs::XattrFlags;
+
+use super::image::{Image, Mounted, export, plain, run};
+use super::model::{Model, Random};
+
+const MIB: u64 = 1 << 20;
+
+/// Has the kernel mount the image with `options`, if we are root; whether we are.
+fn mounted(image: &Image, options: &str, work: impl FnOnce(&Path)) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return false;
+    }
+    let options = if options.is_empty() { "loop".to_owned() } else { format!("loop,{options}") };
+    work(Mounted::new(&image.path, image.folder().join("live"), &options).folder());
+    true
+}
+
+fn debugfs(image: &Image, requests: &[&str]) {
+    for request in requests {
+        run("e2fsprogs", Command::new("debugfs").args(["-w", "-R", request]).arg(&image.path));
+    }
+}
+
+/// What our reader says about the image.
+fn read<T>(image: &Image, look: impl FnOnce(&mut Reader) -> T) -> T {
+    let disk = FileDisk::new(HostFile::open(&image.path).unwrap());
+    look(&mut Reader::open(&disk).unwrap())
+}
+
+/// Edits that must all fail, and write nothing.
+fn refused(image: &Image, edit: impl FnOnce(&mut Editor)) {
+    let mut overlay = image.overlay();
+    let mut editor = Editor::open(&mut overlay).unwrap();
+    edit(&mut editor);
+    drop(editor);
+    let next = image.folder().join("next.img");
+    export(&overlay, &next);
+    assert!(std::fs::read(next).unwrap() == std::fs::read(&image.path).unwrap(), "something was written");
+}
+
+fn small(text: &str) -> Content {
+    Content::Bytes(text.as_bytes().to_vec())
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at / 7 % 251).unwrap()).collect()
+}
+
+fn set_user_xattr(path: &Path, name: &str, value: &[u8]) {
+    let name = std::ffi::CString::new(name).unwrap();
+    rustix::fs::lsetxattr(path, name.as_c_str(), value, XattrFlags::empty()).unwrap();
+}
+
+/// A tree with files, links and folders that are just small enough, or not, to be kept in an inode.
+fn fill(root: &Path) {
+    for size in [0, 1, 59, 60, 61, 100, 120, 132, 140, 150, 156, 160, 200, 1000, 5000] {
+        std::fs::write(root.join(format!("file-{size}")), pattern(size)).unwrap();
+        if size > 0 {
+            std::os::unix::fs::symlink("x".repeat(size.min(1000)), root.join(format!("link-{size}"))).unwrap();
+        }
+    }
+    for names in [0, 1, 2, 3, 5, 7, 9, 40] {
+        let folder = root.join(format!("folder-{names}"));
+        std::fs::create_dir(&folder).unwrap();
+        (0..names).for_each(|name| std::fs::write(folder.join(format!("name-{name}")), pattern(name * 30)).unwrap());
+    }
+    std::fs::create_dir_all(root.join("folder-1/below/it")).unwrap();
+    std::fs::hard_link(root.join("file-100"), root.join("folder-2/hard")).unwrap();
+}
+
+/// Edits a filled image at random, and has e2fsck and the kernel look at it.
+fn edit_at_random(image: &mut Image, mut model: Model, edits: usize) {
+    let host = image.host_file("content", &pattern(1_000_000));
+    let mut random = Random(77);
+    image.edit_here(|editor| model.compare_editor(editor));
+    for _ in 0..3 {
+        image.edit_here(|editor| {
+            model.edit(editor, &mut random, &host, edits);
+            model.compare_editor(editor);
+        });
+        image.check();
+        model.compare_kernel(image);
+        image.edit_here(|editor| model.compare_editor(editor));
+    }
+}
+
+/// What the kernel or, for others than root, mke2fs put into an image with `options`.
+fn filled(size: u64, options: &[&str]) -> (Image, Model) {
+    let source = tempfile::TempDir::new().unwrap();
+    fill(source.path());
+    let mut image = Image::make(size, options);
+    let mut model = Model::default();
+    if !image.as_root(|folder| {
+        fill(folder);
+        model = Model::read_host(folder);
+    }) {
+        let mut options = options.to_vec();
+        options.extend(["-d", source.path().to_str().unwrap()]);
+        image = Image::make(size, &options);
+        model = Model::read_host(source.path());
+        model.nodes.iter_mut().for_each(|node| node.attributes.mtime.nanoseconds = 0);
+    }
+    model.names.remove("/lost+found");
+    image.check();
+    (image, model)
+}
+
+#[test]
+fn contents_kept_in_inodes() {
+    for options in [&["-O", "inline_data"][..], &["-O", "inline_data,^metadata_csum", "-b", "1024", "-I", "512"]] {
+        let (mut image, model) = filled(64 * MIB, options);
+        assert!(image.debugfs("stat /file-60").contains("Flags: 0x10000000"), "it is in its inode");
+        edit_at_random(&mut image, model, 150);
+    }
+}
+
+#[test]
+fn a_file_kept_in_its_inode_keeps_its_contents_beside_attributes() {
+    let (mut image, _) = filled(64 * MIB, &["-O", "inline_data"]);
+    image.edit_here(|editor| {
+        editor.set_xattr("/file-100", b"user.large", &[7; 2000]).unwrap();
+        editor.set_xattr("/folder-3", b"user.large", &[7; 2000]).unwrap();
+        let error = editor.set_xattr("/file-100", b"system.data", b"x").unwrap_err();
+        assert!(matches!(error, Ext4Error::BadXattr { .. }), "{error}");
+        assert_eq!(editor.xattrs("/file-100").unwrap().len(), 1);
+    });
+    image.check();
+    assert!(image.debugfs("stat /file-100").contains("Flags: 0x10000000"));
+    assert_eq!(image.debugfs("cat /file-100").as_bytes(), pattern(100));
+    assert!(image.debugfs("ea_list /folder-3").contains("user.large (2000)"));
+    assert_eq!(read(&image, |reader| reader.read("/file-100", 100).unwrap().unwrap()), pattern(100));
+}
+
+/// Values that debugfs gives an inode each, and those of the kernel, which equal files share.
+#[test]
+fn values_in_inodes_of_their_own() {
+    let mut image = Image::make(64 * MIB, &["-O", "ea_inode", "-b", "4096"]);
+    let before = image.field("Free inodes");
+    let host = image.host_file("value", &pattern(9000));
+    let value = image.folder().join("value");
+    debugfs(&image, &[&format!("write {} alone", value.display())]);
+    debugfs(&image, &[&format!("ea_set -f {} alone user.big", value.display())]);
+    let root = image.as_root(|folder| {
+        for name in ["one", "two", "three", "four"] {
+            std::fs::write(folder.join(name), name).unwrap();
+            set_user_xattr(&folder.join(name), "user.big", &pattern(20_000));
+            // Enough for a block, which refers to the value then.
+            set_user_xattr(&folder.join(name), "user.middle", &[1; 400]);
+        }
+        std::fs::create_dir(folder.join("folder")).unwrap();
+        set_user_xattr(&folder.join("folder"), "user.big", &pattern(20_000));
+        std::os::unix::fs::symlink("x".repeat(70), folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("short", folder.join("folder/link")).unwrap();
+        set_user_xattr_on_link(&folder.join("folder/link"));
+    });
+    image.check();
+    image.edit_here(|editor| {
+        assert_eq!(editor.xattrs("/alone").unwrap()[b"user.big".as_slice()], pattern(9000));
+        editor.set_xattr("/alone", b"user.small", b"1").unwrap();
+        editor.hard_link("/again", "/alone").unwrap();
+        let error = editor.set_xattr("/alone", b"user.new", &pattern(9000)).unwrap_err();
+        assert!(matches!(error, Ext4Error::XattrsTooLarge { .. }), "{error}");
+        if root {
+            for name in ["/one", "/two", "/three", "/four", "/folder"] {
+                assert_eq!(editor.xattrs(name).unwrap()[b"user.big".as_slice()], pattern(20_000), "{name}");
+            }
+            assert_eq!(editor.read_link("/folder/link").unwrap().unwrap(), b"short");
+            editor.set_xattr("/one", b"user.small", b"1").unwrap();
+            assert!(editor.remove("/two").unwrap());
+            assert!(editor.remove_xattr("/three", b"user.big").unwrap());
+            editor.set_xattr("/four", b"user.big", b"small now").unwrap();
+            editor.write("/folder/file", Content::Bytes(vec![1; 5000]), &plain(0o644)).unwrap();
+        }
+    });
+    image.check();
+    assert!(image.debugfs("ea_list /alone").contains("user.big (9000)"));
+    mounted(&image, "ro", |folder| {
+        let mut model = Model::read_host(folder);
+        model.names.remove("/lost+found");
+        let big = |name: &str| model.nodes[model.names[name]].attributes.xattrs.get(b"user.big".as_slice()).cloned();
+        assert_eq!(big("/alone"), Some(pattern(9000)));
+        assert_eq!(big("/one"), Some(pattern(20_000)));
+        assert_eq!((big("/three"), big("/four")), (None, Some(b"small now".to_vec())));
+        assert_eq!(big("/folder"), Some(pattern(20_000)));
+    });
+    image.edit_here(|editor| {
+        for name in ["/alone", "/again", "/one", "/three", "/four", "/folder", "/link"] {
+            assert!(editor.remove(name).unwrap() || !root);
+        }
+    });
+    image.check();
+    assert_eq!(image.field("Free inodes"), before, "the values' inodes are free again");
+    drop(host);
+}
+
+/// Others than root cannot give attributes to links.
+fn set_user_xattr_on_link(path: &Path) {
+    set_user_xattr(path, "trusted.big", &pattern(3000));
+}
+
+#[test]
+fn random_edits_beside_values_in_inodes() {
+    let (mut image, mut model) = filled(64 * MIB, &["-O", "ea_inode,inline_data", "-b", "4096"]);
+    image.as_root(|folder| {
+        for (number, name) in model.names.keys().enumerate().filter(|(number, _)| number % 3 == 0) {
+            let path = folder.join(&name[1..]);
+            set_user_xattr(&path, "trusted.big", &pattern(if number % 2 == 0 { 5000 } else { 70 * number }));
+        }
+        model = Model::read_host(folder);
+        model.names.remove("/lost+found");
+    });
+    image.check();
+    edit_at_random(&mut image, model, 150);
+}
+
+#[test]
+fn ext2_and_ext3_are_edited_as_they_are() {
+    for options in [
+        &["-t", "ext2"][..],
+        &["-t", "ext3", "-b", "1024"],
+        &["-t", "ext3", "-b", "1024", "-I", "128", "-O", "^filetype,^sparse_super,^resize_inode,^dir_index"],
+        &["-t", "ext2", "-r", "0", "-b", "1024"],
+    ] {
+        let (mut image, model) = filled(128 * MIB, options);
+        edit_at_random(&mut image, model, 150);
+        // Three levels of 256 numbers each list it.
+        let host = image.host_file("large", &pattern(3_000_000).repeat(24));
+        image.edit(400 * MIB, |editor| {
+            editor.grow(400 * MIB).unwrap();
+            editor.write("/large", Content::File(imgbake::FileRange::whole(host)), &plain(0o644)).unwrap();
+            editor.mkdir("/many", &plain(0o755)).unwrap();
+            for number in 0..2000 {
+                editor.write(format!("/many/{}-{number}", "n".repeat(80)), small("x"), &plain(0o644)).unwrap();
+            }
+        });
+        image.check();
+        assert!(!image.field("Filesystem features").contains("extent"));
+        mounted(&image, "ro", |folder| {
+            assert!(std::fs::read(folder.join("large")).unwrap() == pattern(3_000_000).repeat(24));
+            assert_eq!(std::fs::read_dir(folder.join("many")).unwrap().count(), 2000);
+        });
+        image.edit_here(|editor| {
+            assert!(editor.read("/large", 1 << 30).unwrap().unwrap() == pattern(3_000_000).repeat(24));
+            assert!(editor.remove("/large").unwrap());
+            assert!(editor.remove("/many").unwrap());
+        });
+        image.check();
+    }
+}
+
+/// The kernel encrypts with a key that tests have; nobody else does.
+#[test]
+fn encrypted_folders_are_listed_and_removed_but_never_changed() {
+    let mut image = Image::make(64 * MIB, &["-O", "encrypt", "-b", "4096"]);
+    image.edit_here(|editor| {
+        editor.mkdir("/plain", &plain(0o755)).unwrap();
+        editor.write("/plain/file", small("plain"), &plain(0o644)).unwrap();
+        editor.mkdir("/sealed", &plain(0o755)).unwrap();
+        editor.write("/secret", small("secret"), &plain(0o644)).unwrap();
+    });
+    let root = mounted(&image, "test_dummy_encryption=v2", |folder| {
+        for name in ["sealed", "secret"] {
+            let path = folder.join(name);
+            if path.is_dir() { std::fs::remove_dir(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        }
+        std::fs::create_dir(folder.join("vault")).unwrap();
+        std::fs::create_dir(folder.join("vault/inner")).unwrap();
+        for number in 0..300 {
+            std::fs::write(folder.join(format!("vault/inner/file-{number}")), "secret").unwrap();
+        }
+        std::os::unix::fs::symlink("secret", folder.join("vault/link")).unwrap();
+        std::fs::rename(folder.join("vault"), folder.join("sealed")).unwrap();
+        std::fs::write(folder.join("secret"), "secret").unwrap();
+    });
+    if !root {
+        debugfs(&image, &["sif /sealed flags 0x80800", "sif /secret flags 0x80800"]);
+    }
+    image.check();
+    read(&image, |reader| {
+        assert_eq!(reader.read("/plain/file", 100).unwrap().unwrap(), b"plain");
+        assert_eq!(reader.read_dir("/sealed").unwrap().unwrap().len(), if root { 2 } else { 0 });
+        let error = reader.read("/secret", 100).unwrap_err();
+        assert_eq!(error.to_string(), "`/secret` cannot be read: it is encrypted");
+        assert!(reader.xattrs("/secret").unwrap().is_empty());
+    });
+    refused(&image, |editor| {
+        let error = editor.write("/sealed/new", small("x"), &plain(0o644)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot put a name into the folder `/sealed`: it is encrypted");
+        let hint = "put the file elsewhere, or remove the encrypted folder as a whole";
+        assert_eq!(error.hint().as_deref(), Some(hint));
+        let error = editor.rename("/sealed", "/plain/sealed").unwrap_err();
+        assert_eq!(error.to_string(), "`/sealed` cannot be moved to another folder: it is encrypted");
+        assert!(editor.rename("/plain/file", "/sealed/file").is_err());
+        assert!(editor.hard_link("/sealed/file", "/plain/file").is_err());
+        assert!(editor.mkdir_all("/sealed/a/b", &plain(0o755)).is_err());
+    });
+    image.edit_here(|editor| {
+        editor.write("/plain/more", Content::Bytes(vec![1; 10_000]), &plain(0o644)).unwrap();
+        editor.set_mode("/sealed", 0o700).unwrap();
+        editor.set_xattr("/secret", b"user.note", &[1; 300]).unwrap();
+    });
+    image.check();
+    if root {
+        mounted(&image, "test_dummy_encryption=v2", |folder| {
+            assert_eq!(std::fs::read_to_string(folder.join("sealed/inner/file-299")).unwrap(), "secret");
+            assert_eq!(std::fs::read_to_string(folder.join("secret")).unwrap(), "secret");
+        });
+    }
+    image.edit_here(|editor| {
+        assert!(editor.remove("/sealed").unwrap());
+        editor.write("/secret", small("public"), &plain(0o644)).unwrap();
+    });
+    image.check();
+    assert_eq!(image.debugfs("cat /secret"), "public");
+}
+
+#[test]
+fn case_insensitive_folders_are_read_and_never_changed() {
+    let mut image = Image::make(64 * MIB, &["-O", "casefold", "-E", "encoding=utf8"]);
+    image.edit_here(|editor| {
+        for folder in ["/plain", "/folded", "/folded/below"] {
+            editor.mkdir(folder, &plain(0o755)).unwrap();
+            editor.write(format!("{folder}/File"), small("text"), &plain(0o644)).unwrap();
+        }
+    });
+    debugfs(&image, &["sif /folded flags 0x40080000"]);
+    image.check();
+    assert_eq!(read(&image, |reader| reader.read("/folded/File", 10).unwrap().unwrap()), b"text");
+    refused(&image, |editor| {
+        let error = editor.write("/folded/new", small("x"), &plain(0o644)).unwrap_err();
+        let want = "cannot put a name into the folder `/folded`: it is a case-insensitive folder";
+        assert_eq!(error.to_string(), want);
+        let error = editor.remove("/folded/File").unwrap_err();
+        assert!(matches!(error, Ext4Error::MarkedFolder { mark: Mark::CaseInsensitive, .. }), "{error}");
+        assert!(editor.rename("/folded/File", "/plain/other").is_err());
+        assert!(editor.rename("/folded", "/plain/folded").is_err());
+    });
+    image.edit_here(|editor| {
+        editor.write("/folded/below/new", small("x"), &plain(0o644)).unwrap();
+        editor.mkdir("/plain/new", &plain(0o755)).unwrap();
+        editor.rename("/folded", "/renamed").unwrap();
+    });
+    image.check();
+    assert!(!image.debugfs("stat /plain/new").contains("0x4000"));
+    image.edit_here(|editor| assert!(editor.remove("/renamed").unwrap()));
+    image.check();
+}
+
+/// A file's hashes stand behind its end, where we do not look; debugfs sets the mark alone.
+#[test]
+fn verity_files_are_read_replaced_and_removed() {
+    let mut image = Image::make(64 * MIB, &["-O", "verity", "-b", "4096"]);
+    image.edit_here(|editor| {
+        for name in ["/one", "/two"] {
+            editor.write(name, Content::Bytes(pattern(70_000)), &plain(0o644)).unwrap();
+        }
+    });
+    debugfs(
+        &image,
+        &["sif /one flags 0x180000", "sif /one size 5000", "sif /two flags 0x180000", "sif /two size 5000"],
+    );
+    image.check();
+    assert_eq!(read(&image, |reader| reader.read("/one", 5000).unwrap().unwrap()), pattern(5000));
+    image.edit_here(|editor| {
+        editor.write("/one", small("new"), &plain(0o644)).unwrap();
+        assert!(editor.remove("/two").unwrap());
+    });
+    image.check();
+}
+
+#[test]
+fn clusters_are_read_and_not_edited() {
+    for options in [&["-O", "bigalloc", "-b", "4096"][..], &["-O", "bigalloc", "-b", "1024", "-C", "65536"]] {
+        let (image, model) = filled(300 * MIB, options);
+        read(&image, |reader| {
+            assert_eq!(reader.read_dir("/folder-40").unwrap().unwrap().len(), 40);
+            assert_eq!(reader.read("/file-5000", 5000).unwrap().unwrap(), pattern(5000));
+            assert!(model.names.keys().all(|name| reader.metadata(name).unwrap().is_some()));
+        });
+        let error = Editor::open(&mut image.overlay()).err().unwrap();
+        assert_eq!(error.to_string(), "an ext4 file system with the feature `bigalloc` is not supported");
+    }
+}
+
+#[test]
+fn mmp_says_whether_a_file_system_is_in_use() {
+    for checksums in ["mmp", "mmp,^metadata_csum"] {
+        let mut image = Image::make(64 * MIB, &["-O", checksums]);
+        image.edit_here(|editor| editor.write("/file", small("x"), &plain(0o644)).unwrap());
+        image.check();
+        let block: u64 = image.field("MMP block number").parse().unwrap();
+        let size: u64 = image.field("Block size").parse().unwrap();
+        let place = block * size;
+        let used = image.copy("used.img");
+        let file = std::fs::OpenOptions::new().write(true).open(&used.path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0x50, 0x4d, 0x4d, 0x12], place + 4).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"elsewhere\0", place + 16).unwrap();
+        let error = Editor::open(&mut used.overlay()).err().unwrap().to_string();
+        let want = if checksums == "mmp" {
+            format!("the ext4 file system is damaged: the `mmp` block {block} is malformed")
+        } else {
+            "an ext4 file system with an `mmp` block by which `elsewhere` has it in use is not supported".to_owned()
+        };
+        assert_eq!(error, want);
+        assert_eq!(read(&used, |reader| reader.read("/file", 1).unwrap().unwrap()), b"x");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_consistent_is_refused_by_name_and_read() {
+    for (features, name, hint) in
+        [("quota", "feature `quota`", Some("tune2fs -Q")), ("quota,project", "features `quota`, `project`", None)]
+    {
+        let (image, _) = filled(64 * MIB, &["-O", features]);
+        let error = Editor::open(&mut image.overlay()).err().unwrap();
+        assert_eq!(error.to_string(), format!("an ext4 file system with the {name} is not supported"));
+        assert_eq!(error.hint().is_some_and(|text| text.contains(hint.unwrap_or("-"))), hint.is_some());
+        assert_eq!(read(&image, |reader| reader.read("/file-60", 60).unwrap().unwrap()), pattern(60));
+    }
+    for (features, name, readable) in [
+        ("FEATURE_R12", "`read-only`", true),
+        ("FEATURE_R14", "`shared_blocks`", true),
+        ("FEATURE_I12", "`dirdata`", false),
+        ("FEATURE_I0", "`compression`", false),
+        ("FEATURE_I3", "`journal_dev`", false),
+        ("FEATURE_I31", "`incompat:0x80000000`", false),
+        ("FEATURE_C8", "`snapshot_bitmap`", true),
+    ] {
+        let image = Image::make(16 * MIB, &[]);
+        debugfs(&image, &[&format!("feature {features}")]);
+        let error = Editor::open(&mut image.overlay()).err().unwrap();
+        assert!(error.to_string().contains(name), "{features}: {error}");
+        let disk = FileDisk::new(HostFile::open(&image.path).unwrap());
+        assert_eq!(Reader::open(&disk).is_ok(), readable, "{features}");
+    }
+    let mut image = Image::make(16 * MIB, &["-O", "stable_inodes,fast_commit"]);
+    image.edit_here(|editor| editor.write("/file", small("x"), &plain(0o644)).unwrap());
+    image.check();
+}
+
+#[test]
+fn immutable_and_append_only_marks_are_respected() {
+    let mut image = Image::make(64 * MIB, &[]);
+    image.edit_here(|editor| {
+        for folder in ["/fixed", "/log", "/deep/er", "/other"] {
+            editor.mkdir_all(folder, &plain(0o755)).unwrap();
+            editor.write(format!("{folder}/file"), small("x"), &plain(0o644)).unwrap();
+        }
+        for file in ["/immutable", "/append", "/deep/er/immutable"] {
+            editor.write(file, small("old"), &plain(0o644)).unwrap();
+        }
+    });
+    debugfs(
+        &image,
+        &[
+            "sif /immutable flags 0x80010",
+            "sif /deep/er/immutable flags 0x80010",
+            "sif /append flags 0x80020",
+            "sif /fixed flags 0x80010",
+            "sif /log flags 0x80020",
+        ],
+    );
+    image.check();
+    refused(&image, |editor| {
+        let error = editor.write("/immutable", small("new"), &plain(0o644)).unwrap_err();
+        assert_eq!(error.to_string(), "`/immutable` cannot be replaced: it is immutable");
+        assert!(error.hint().unwrap().contains("chattr -i"));
+        let error = editor.remove("/append").unwrap_err();
+        assert_eq!(error.to_string(), "`/append` cannot be removed: it is append-only");
+        assert!(error.hint().unwrap().contains("chattr -a"));
+        let error = editor.remove("/deep").unwrap_err();
+        assert_eq!(error.to_string(), "`/deep/er/immutable` cannot be removed: it is immutable");
+        let error = editor.write("/fixed/new", small("x"), &plain(0o644)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot put a name into the folder `/fixed`: it is immutable");
+        let error = editor.remove("/log/file").unwrap_err();
+        assert_eq!(error.to_string(), "cannot take a name out of the folder `/log`: it is append-only");
+        let marked = |result: Result<(), Ext4Error>| {
+            assert!(matches!(result, Err(Ext4Error::Marked { .. } | Ext4Error::MarkedFolder { .. })), "{result:?}");
+        };
+        marked(editor.rename("/immutable", "/elsewhere"));
+        marked(editor.rename("/other/file", "/immutable"));
+        marked(editor.rename("/other/file", "/fixed/file2"));
+        marked(editor.rename("/fixed/file", "/other/file2"));
+        marked(editor.rename("/log/file", "/log/file2"));
+        marked(editor.rename("/fixed", "/moved"));
+        marked(editor.hard_link("/other/link", "/immutable"));
+        marked(editor.hard_link("/fixed/link", "/other/file"));
+        marked(editor.symlink("/fixed/link", "x", &plain(0)));
+        marked(editor.write("/log/file", small("replaced"), &plain(0o644)));
+        marked(editor.mkdir("/fixed/folder", &plain(0o755)));
+        marked(editor.mkdir_all("/fixed/folder/folder", &plain(0o755)));
+        marked(editor.set_mode("/immutable", 0o600));
+        marked(editor.set_owner("/append", 1, 1));
+        marked(editor.set_mtime("/fixed", super::image::NOON));
+        marked(editor.set_xattr("/immutable", b"user.x", b"1"));
+        marked(editor.remove_xattr("/immutable", b"user.x").map(drop));
+        marked(editor.remove("/fixed").map(drop));
+    });
+    image.edit_here(|editor| {
+        // As the kernel has it: an append-only folder gets more names, and what is in an immutable one can change.
+        editor.write("/log/new", small("x"), &plain(0o644)).unwrap();
+        editor.set_mode("/fixed/file", 0o600).unwrap();
+        assert_eq!(editor.read("/immutable", 10).unwrap().unwrap(), b"old");
+    });
+    image.check();
+}
+
+#[test]
+fn new_files_take_over_their_folder_s_flags() {
+    let mut image = Image::make(64 * MIB, &[]);
+    image.edit_here(|editor| editor.mkdir("/folder", &plain(0o755)).unwrap());
+    // dirsync, noatime, nodump, sync, and two that are not handed on: top of hierarchies, append-only.
+    debugfs(&image, &["sif /folder flags 0xb00e8"]);
+    image.edit_here(|editor| {
+        editor.write("/folder/file", small("x"), &plain(0o644)).unwrap();
+        editor.mkdir("/folder/below", &plain(0o755)).unwrap();
+        editor.symlink("/folder/link", "x", &plain(0)).unwrap();
+    });
+    image.check();
+    let flags = |image: &Image, path: &str| {
+        let text = image.debugfs(&format!("stat {path}"));
+        text.split("Flags: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    for (path, want) in [("/folder/file", "0x800c8"), ("/folder/below", "0x900c8"), ("/folder/link", "0xc0")] {
+        assert_eq!(flags(&image, path), want, "{path}");
+    }
+    // What the kernel gives its own.
+    mounted(&image, "", |folder| {
+        std::fs::write(folder.join("folder/file2"), "x").unwrap();
+        std::fs::create_dir(folder.join("folder/below2")).unwrap();
+        std::os::unix::fs::symlink("x", folder.join("folder/link2")).unwrap();
+    });
+    for name in ["file", "below", "link"] {
+        let theirs = format!("/folder/{name}2");
+        if image.debugfs(&format!("stat {theirs}")).contains("Flags") {
+            assert_eq!(flags(&image, &format!("/folder/{name}")), flags(&image, &theirs), "{name}");
+        }
+    }
+}
+
+fn preallocate(path: &Path, offset: u64, len: u64, flags: rustix::fs::FallocateFlags) {
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+    rustix::fs::fallocate(&file, flags, offset, len).unwrap();
+}
+
+/// Extents as only the kernel makes them; debugfs's `fallocate` serves those who are not root.
+#[test]
+fn preallocated_sparse_and_fragmented_files() {
+    use rustix::fs::FallocateFlags;
+    let mut image = Image::make(128 * MIB, &["-b", "1024", "-O", "^has_journal"]);
+    let root = image.as_root(|folder| {
+        preallocate(&folder.join("zeros"), 0, 1 << 20, FallocateFlags::empty());
+        std::fs::write(folder.join("more"), pattern(5000)).unwrap();
+        preallocate(&folder.join("more"), 0, 1 << 20, FallocateFlags::KEEP_SIZE);
+        let holes = folder.join("holes");
+        std::fs::write(&holes, pattern(30 << 20)).unwrap();
+        // Depth 2 takes more than 4 × 84 extents.
+        for hole in 0..6000 {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            preallocate(&holes, hole * 4096, 1024, flags);
+        }
+        let huge = std::fs::File::create(folder.join("huge")).unwrap();
+        huge.set_len(6 << 30).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&huge, b"far", 5 << 30).unwrap();
+    });
+    if !root {
+        let value = image.folder().join("content");
+        image.host_file("content", &pattern(5000));
+        debugfs(&image, &[&format!("write {} more", value.display()), "fallocate /more 5 900"]);
+        debugfs(&image, &["mknod zeros p", "rm zeros"]);
+    }
+    image.check();
+    assert_eq!(read(&image, |reader| reader.read("/more", 5000).unwrap().unwrap()), pattern(5000));
+    if root {
+        assert!(image.debugfs("ex /holes").contains(" 2/ 2"), "a tree of three levels");
+        read(&image, |reader| {
+            assert!(reader.read("/zeros", 1 << 20).unwrap().unwrap() == vec![0; 1 << 20]);
+            let mut want = pattern(30 << 20);
+            (0..6000).for_each(|hole| want[hole * 4096..hole * 4096 + 1024].fill(0));
+            assert!(reader.read("/holes", 30 << 20).unwrap().unwrap() == want);
+            assert_eq!(reader.metadata("/huge").unwrap().unwrap().size, 6 << 30);
+            assert!(matches!(reader.read("/huge", 1 << 20), Err(Ext4Error::TooLarge { .. })));
+        });
+    }
+    let free = image.edit_here(|editor| {
+        for name in ["/zeros", "/holes", "/huge"] {
+            assert!(editor.remove(name).unwrap() == root);
+        }
+        editor.write("/more", small("x"), &plain(0o644)).unwrap();
+        editor.free_bytes()
+    });
+    image.check();
+    image.edit_here(|editor| {
+        assert!(editor.remove("/more").unwrap());
+        assert_eq!(editor.free_bytes(), free + 1024);
+    });
+    image.check();
+}
+
+/// A file of ext3 in a file system that has extents now, made by the kernel and larger than 4 GiB.
+#[test]
+fn sparse_files_without_extents() {
+    let mut image = Image::make(64 * MIB, &["-b", "1024", "-O", "^extent,^64bit"]);
+    image.as_root(|folder| {
+        let huge = std::fs::File::create(folder.join("huge")).unwrap();
+        for place in [0, 13 << 10, 300 << 10, 70 << 20, 5 << 30] {
+            std::os::unix::fs::FileExt::write_all_at(&huge, b"here", place).unwrap();
+        }
+        let sparse = std::fs::File::create(folder.join("sparse")).unwrap();
+        for place in [500, 13 << 10, 300 << 10, 20 << 20] {
+            std::os::unix::fs::FileExt::write_all_at(&sparse, b"here", place).unwrap();
+        }
+    });
+    run("e2fsprogs", Command::new("tune2fs").args(["-O", "extent"]).arg(&image.path));
+    image.check();
+    let root = read(&image, |reader| {
+        let Some(bytes) = reader.read("/sparse", 1 << 30).unwrap() else { return false };
+        assert_eq!(bytes.len(), (20 << 20) + 4);
+        let at = |place: usize| &bytes[place..place + 4];
+        assert!([500, 13 << 10, 300 << 10, 20 << 20].into_iter().all(|place| at(place) == b"here"));
+        assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 16);
+        assert_eq!(reader.metadata("/huge").unwrap().unwrap().size, (5 << 30) + 4);
+        true
+    });
+    image.edit_here(|editor| {
+        assert_eq!(editor.remove("/huge").unwrap(), root);
+        editor.write("/sparse", small("x"), &plain(0o644)).unwrap();
+    });
+    image.check();
+    assert!(image.debugfs("stat /sparse").contains("0x80000"), "the new file has extents");
+}
+
+#[test]
+fn times_where_an_inode_s_extra_part_is_small() {
+    let mut image = Image::make(64 * MIB, &["-I", "256"]);
+    let sizes = [0, 4, 12, 20, 24, 28, 32];
+    image.edit_here(|editor| {
+        for size in sizes {
+            let mut attributes = plain(0o644);
+            if size >= 4 {
+                attributes.xattrs.insert(b"user.a".to_vec(), b"1".to_vec());
+            }
+            editor
+                .write(format!("/{size}"), small("x"), &Attributes { xattrs: Default::default(), ..attributes })
+                .unwrap();
+        }
+    });
+    for size in sizes {
+        debugfs(&image, &[&format!("sif /{size} extra_isize {size}")]);
+    }
+    image.check();
+    let late = imgbake::ext4::Timestamp { seconds: 1 << 33, nanoseconds: 7 };
+    let early = imgbake::ext4::Timestamp { seconds: -1_000_000, nanoseconds: 9 };
+    image.edit_here(|editor| {
+        for size in sizes {
+            editor.set_mtime(format!("/{size}"), late).unwrap();
+            editor.set_xattr(format!("/{size}"), b"user.a", b"1").unwrap();
+        }
+        editor.set_mtime("/32", early).unwrap();
+        editor.set_mtime("/24", early).unwrap();
+    });
+    image.check();
+    mounted(&image, "ro", |folder| {
+        use std::os::unix::fs::MetadataExt as _;
+        for size in sizes {
+            let metadata = std::fs::metadata(folder.join(size.to_string())).unwrap();
+            let want = match size {
+                24 | 32 => (early.seconds, 9),
+                // The kernel reads what was there before behind an extra part of 0 bytes.
+                0 => continue,
+                4 => (i64::from(i32::MAX), 0),
+                _ => (late.seconds, 7),
+            };
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), want, "{size}");
+        }
+    });
+}
+
+#[test]
+fn a_reader_never_writes() {
+    let (image, _) = filled(64 * MIB, &["-O", "ea_inode,inline_data,encrypt,mmp"]);
+    let disk = FileDisk::new(HostFile::open(&image.path).unwrap());
+    let before = std::fs::read(&image.path).unwrap();
+    let mut reader = Reader::open(&disk).unwrap();
+    for (name, _) in reader.read_dir("/").unwrap().unwrap() {
+        reader.metadata(&name).unwrap();
+        reader.xattrs(&name).unwrap();
+    }
+    assert!(disk.size() == before.len() as u64 && std::fs::read(&image.path).unwrap() == before);
+}
