@@ -5,6 +5,7 @@ use super::error::Ext4Error;
 use super::superblock::{FEATURE_COMPAT, FEATURE_INCOMPAT, FEATURE_RO_COMPAT, Superblock};
 
 pub(super) const HAS_JOURNAL: u32 = 0x4;
+pub(super) const EXT_ATTR: u32 = 0x8;
 pub(super) const RESIZE_INODE: u32 = 0x10;
 pub(super) const DIR_INDEX: u32 = 0x20;
 pub(super) const SPARSE_SUPER2: u32 = 0x200;
@@ -36,7 +37,7 @@ const ORPHAN_PRESENT: u32 = 0x10000;
 
 /// dir_prealloc and ext_attr ask nothing of us; orphan_file is an ordinary hidden inode while empty.
 const KNOWN_COMPAT: u32 =
-    0x1 | HAS_JOURNAL | 0x8 | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | 0x1000;
+    0x1 | HAS_JOURNAL | EXT_ATTR | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | 0x1000;
 /// Encrypted and case-insensitive folders are refused one by one, where an edit would change them.
 const KNOWN_INCOMPAT: u32 = FILETYPE
     | RECOVER

@@ -86,7 +86,9 @@ impl Layout {
     fn check(&self, inodes: u32, bits64: bool) -> Result<(), Ext4Error> {
         let wrong = |field: &str, value: u64| Err(Ext4Error::corrupt(format!("the superblock's {field} is {value}")));
         let bits = self.block_size * 8;
-        if self.first_data_block != u32::from(self.block_size == 1024) {
+        // With clusters the boot sector's block counts as one of the first.
+        let first = u32::from(self.block_size == 1024 && self.cluster_blocks == 1);
+        if self.first_data_block != first {
             return wrong("first_data_block", self.first_data_block.into());
         }
         let clusters = self.blocks_per_group / self.cluster_blocks;

@@ -113,14 +113,19 @@ impl Superblock {
         field.get(&self.bytes)
     }
 
+    /// Whether inodes can differ in size, and features be added.
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.get(REV_LEVEL) == DYNAMIC_REVISION
+    }
+
     /// Bytes of an inode.
     pub(super) fn inode_size(&self) -> u16 {
-        if self.get(REV_LEVEL) == DYNAMIC_REVISION { self.get(INODE_SIZE) } else { 128 }
+        if self.is_dynamic() { self.get(INODE_SIZE) } else { 128 }
     }
 
     /// The first inode that is not reserved.
     pub(super) fn first_inode(&self) -> u32 {
-        if self.get(REV_LEVEL) == DYNAMIC_REVISION { self.get(FIRST_INO) } else { 11 }
+        if self.is_dynamic() { self.get(FIRST_INO) } else { 11 }
     }
 
     pub(super) fn set<T: Number>(&mut self, field: Field<T>, value: T) {
@@ -139,6 +144,11 @@ impl Superblock {
 
     fn checksum(&self) -> u32 {
         crc32c(!0, self.bytes.get(..SIZE - 4).unwrap_or_default())
+    }
+
+    /// Notes that there are blocks of extended attributes now, as the kernel does when it makes the first.
+    pub(super) fn set_ext_attr(&mut self) {
+        self.set(FEATURE_COMPAT, self.get(FEATURE_COMPAT) | features::EXT_ATTR);
     }
 
     pub(super) fn has_compat(&self, feature: u32) -> bool {

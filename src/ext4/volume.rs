@@ -107,7 +107,7 @@ impl<'disk> Volume<'disk> {
 
     /// Where the first copy of the descriptors begins.
     pub(super) fn descriptors_start(&self) -> BlockNumber {
-        self.layout.group_start(0).plus(1)
+        self.superblock_place(0).0.plus(1)
     }
 
     fn load_groups(&mut self) -> Result<(), Ext4Error> {

@@ -238,7 +238,11 @@ impl Volume<'_> {
 
     /// Whether `xattrs` fit where an inode keeps `body` bytes of them; answers whether they need a block.
     pub(super) fn xattrs_need_block(&self, xattrs: &Xattrs, body: usize) -> Result<bool, Ext4Error> {
-        Ok(!divide(xattrs, body, index(self.layout.block_size))?.1.is_empty())
+        let outside = !divide(xattrs, body, index(self.layout.block_size))?.1.is_empty();
+        if outside && !self.superblock.is_dynamic() {
+            return Err(Ext4Error::unsupported("revision 0, which has no extended attributes,"));
+        }
+        Ok(outside)
     }
 
     /// Makes `xattrs` all the extended attributes of inode `number`.
@@ -264,6 +268,7 @@ impl Volume<'_> {
             BLOCK_HASH.set(&mut bytes, hash);
             self.put_xattr_block(place, bytes);
             self.inode(number)?.set_xattr_block(Some(place.0));
+            self.superblock.set_ext_attr();
         }
         let added = self.attribute_sectors(number)?;
         let inode = self.inode(number)?;
