@@ -6,7 +6,7 @@
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, meta_bg, quota, …) is refused by name, and what is understood in part
+//! what is not understood (bigalloc, quota, …) is refused by name, and what is understood in part
 //! where an edit would need the rest: encrypted and case-insensitive folders, values that are to get an inode
 //! of their own. ext2 and ext3 are read and edited as they are.
 
@@ -16,7 +16,9 @@ mod alloc;
 mod bitmap;
 mod blockmap;
 mod checksum;
+mod claims;
 mod contents;
+mod descriptors;
 mod dir;
 mod ea_inode;
 mod editor;
@@ -39,6 +41,7 @@ mod query;
 mod reader;
 mod record;
 mod reserve;
+mod resize_inode;
 mod superblock;
 mod tree;
 mod volume;

@@ -128,12 +128,9 @@ impl Volume<'_> {
             let (number, bit) = self.layout.locate(at)?;
             let stop = u64::from(self.layout.group_len(number)).min(u64::from(bit) + (end.0 - at.0));
             let stop = u32::try_from(stop).unwrap_or(u32::MAX);
-            let layout = self.layout.clone();
-            let own = self.group(number)?.own_blocks(number, &layout);
+            let claimed = self.claims.touch(Run { start: at, len: u64::from(stop - bit) });
             let bitmap = self.block_bitmap(number)?;
-            if bitmap.next_clear(bit).is_some_and(|clear| clear < stop)
-                || own.into_iter().any(|(from, to)| from < stop && bit < to)
-            {
+            if claimed || bitmap.next_clear(bit).is_some_and(|clear| clear < stop) {
                 let what = format!("a file claims free blocks or metadata among the {} from {}", stop - bit, at.0);
                 return Err(Ext4Error::corrupt(what));
             }

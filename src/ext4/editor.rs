@@ -77,7 +77,11 @@ impl<'disk> Editor<'disk> {
     /// # Errors
     /// [`Ext4Error::DiskTooSmall`], [`Ext4Error::Shrink`], [`Ext4Error::GrowLimit`].
     pub fn grow(&mut self, size: u64) -> Result<(), Ext4Error> {
-        self.volume.grow(size)
+        let Some(growth) = self.volume.growth(size)? else { return Ok(()) };
+        // What fails now is the image's fault, and nothing undoes half of it.
+        let result = self.volume.grow(growth);
+        self.torn |= result.is_err();
+        result
     }
 
     pub(super) fn kind(&mut self, number: InodeNumber) -> Result<FileKind, Ext4Error> {

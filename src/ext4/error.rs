@@ -235,7 +235,7 @@ impl Ext4Error {
                 Some("download the image again; if it is your own, repair a copy with `e2fsck -fy`".into())
             }
             Self::NoSpace { .. } | Self::NoInodes { .. } => Some("bake a larger image with `--size`".into()),
-            Self::GrowLimit { .. } => Some("ask for a smaller `--size`; the node grows it further when it runs".into()),
+            Self::GrowLimit { .. } => Some("ask for a smaller `--size`".into()),
             _ => None,
         }
     }

@@ -52,6 +52,21 @@ pub(super) struct FileBlocks {
 impl Volume<'_> {
     /// Where the blocks of inode `number` are; none if it keeps its contents in itself.
     pub(super) fn file_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
+        let found = self.listed_blocks(number)?;
+        let tree = found.tree.iter().map(|block| Run { start: *block, len: 1 });
+        let mut runs = found.extents.iter().map(|extent| extent.run).chain(tree);
+        match runs.find(|run| self.claims.touch(*run)) {
+            // The resize inode owns the blocks that are reserved for descriptors.
+            Some(run) if number != inode::RESIZE => {
+                let what =
+                    format!("inode {} claims metadata among the {} blocks from {}", number.0, run.len, run.start.0);
+                Err(Ext4Error::corrupt(what))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn listed_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
         let inode = self.inode(number)?;
         if inode.has(inode::INLINE_DATA_FLAG) {
             return Ok(FileBlocks::default());

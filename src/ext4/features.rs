@@ -13,6 +13,7 @@ pub(super) const FAST_COMMIT: u32 = 0x400;
 
 pub(super) const FILETYPE: u32 = 0x2;
 pub(super) const RECOVER: u32 = 0x4;
+pub(super) const META_BG: u32 = 0x10;
 pub(super) const EXTENTS: u32 = 0x40;
 pub(super) const BITS64: u32 = 0x80;
 pub(super) const MMP: u32 = 0x100;
@@ -41,6 +42,7 @@ const KNOWN_COMPAT: u32 =
 /// Encrypted and case-insensitive folders are refused one by one, where an edit would change them.
 const KNOWN_INCOMPAT: u32 = FILETYPE
     | RECOVER
+    | META_BG
     | EXTENTS
     | BITS64
     | MMP
@@ -56,8 +58,7 @@ const KNOWN_RO_COMPAT: u32 =
 
 const COMPAT_NAMES: &[(u32, &str)] =
     &[(0x2, "imagic_inodes"), (0x40, "lazy_bg"), (0x80, "snapshot"), (0x100, "snapshot_bitmap")];
-const INCOMPAT_NAMES: &[(u32, &str)] =
-    &[(0x1, "compression"), (0x8, "journal_dev"), (0x10, "meta_bg"), (0x1000, "dirdata")];
+const INCOMPAT_NAMES: &[(u32, &str)] = &[(0x1, "compression"), (0x8, "journal_dev"), (0x1000, "dirdata")];
 const RO_COMPAT_NAMES: &[(u32, &str)] = &[
     (0x80, "has_snapshot"),
     (0x100, "quota"),

@@ -48,6 +48,7 @@ fields! {
     0xf8 HASH_SEED_3: u32, "s_hash_seed, fourth word";
     0xfc DEF_HASH_VERSION: u8, "s_def_hash_version: for new directory indexes";
     0xfe DESC_SIZE: u16, "s_desc_size: bytes of a group descriptor with 64bit";
+    0x104 FIRST_META_BG: u32, "s_first_meta_bg: blocks of descriptors outside of meta groups, with meta_bg";
     0x150 BLOCKS_COUNT_HI: u32, "s_blocks_count_hi";
     0x154 R_BLOCKS_COUNT_HI: u32, "s_r_blocks_count_hi";
     0x158 FREE_BLOCKS_COUNT_HI: u32, "s_free_blocks_count_hi";
