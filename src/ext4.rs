@@ -13,6 +13,7 @@
 mod access;
 mod acl;
 mod alloc;
+mod attributes;
 mod bitmap;
 mod blockmap;
 mod checksum;
@@ -46,6 +47,8 @@ mod superblock;
 mod tree;
 mod volume;
 mod xattr;
+mod xattr_entry;
+mod xattr_name;
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use super::error::Ext4Error;
 use super::inode::{self, Inode, InodeNumber};
 use super::record::{high32, index, join32, low32};
 use super::volume::Volume;
-use super::xattr::{Value, Xattrs};
+use super::xattr_name::{Value, Xattrs};
 
 /// The longest value that a kernel hands out.
 const LONGEST: u32 = 65_536;
@@ -89,7 +89,13 @@ impl Volume<'_> {
         for outside in outside_values(xattrs) {
             self.check_value(outside)?;
             let inode = self.inode(outside.inode)?;
-            let left = references(inode).saturating_sub(1);
+            let references = references(inode);
+            if references == 0 || references > u32::MAX.into() {
+                // Lustre's older form has a time there.
+                let what = format!("attribute values that are not counted (inode {})", outside.inode.0);
+                return Err(Ext4Error::unsupported(what));
+            }
+            let left = references - 1;
             set_references(inode, left);
             if left == 0 {
                 self.free_file_blocks(outside.inode)?;

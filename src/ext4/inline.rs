@@ -8,7 +8,7 @@ use super::error::Ext4Error;
 use super::inode::{self, InodeNumber};
 use super::record::Number;
 use super::volume::Volume;
-use super::xattr::{Name, Value};
+use super::xattr_name::{Name, Value};
 
 /// The directory's parent, in the place of its entries `.` and `..`.
 const PARENT: usize = 4;

@@ -6,7 +6,7 @@ use super::editor::Editor;
 use super::error::{Ext4Error, show};
 use super::inode::InodeNumber;
 use super::record::index;
-use super::{FileKind, Metadata, Name, xattr};
+use super::{FileKind, Metadata, Name, xattr_name};
 use crate::disk::Content;
 
 /// The longest target of a symbolic link that any kernel follows.
@@ -182,7 +182,7 @@ impl Editor<'_> {
         let mut found = BTreeMap::new();
         for (name, value) in &xattrs {
             let value = self.volume.value(number, value)?;
-            found.extend(xattr::from_disk(name, &value));
+            found.extend(xattr_name::from_disk(name, &value));
         }
         Ok(found)
     }

@@ -1,27 +1,21 @@
 //! Extended attributes: in the inode's own spare bytes as far as they fit, the rest in one block.
 //! Written from the kernel's Documentation/filesystems/ext4/attributes.rst.
 
-use std::collections::BTreeMap;
-
-use super::acl;
 use super::checksum::crc32c;
-use super::ea_inode::Outside;
-use super::error::{Ext4Error, show};
+use super::error::Ext4Error;
 use super::features;
 use super::inode::InodeNumber;
 use super::layout::{BlockNumber, Run};
-use super::record::{Field, Number, fields, index};
+use super::record::{Field, fields, index};
 use super::volume::Volume;
+use super::xattr_entry::{END, encode, parse, size};
+use super::xattr_name::{Name, Value, Xattrs};
 
 const MAGIC: u32 = 0xea02_0000;
 /// Bytes before the entries of a block.
 const BLOCK_HEADER: usize = 32;
 /// Bytes before the entries in an inode.
 const BODY_HEADER: usize = 4;
-/// Bytes before an entry's name.
-const ENTRY_HEADER: usize = 16;
-/// The zeros that end the entries.
-const END: usize = 4;
 
 const HEADER_MAGIC: Field<u32> = Field::at(0);
 fields! {
@@ -29,121 +23,13 @@ fields! {
     0x08 BLOCKS: u32, "h_blocks: always 1";
     0x0c BLOCK_HASH: u32, "h_hash: of all entries";
     0x10 BLOCK_CHECKSUM: u32, "h_checksum";
-    0x00 NAME_LENGTH: u8, "e_name_len";
-    0x01 NAME_INDEX: u8, "e_name_index: stands for the name's beginning";
-    0x02 VALUE_OFFSET: u16, "e_value_offs: from the first entry in an inode, from the start in a block";
-    0x04 VALUE_INODE: u32, "e_value_inum: with ea_inode";
-    0x08 VALUE_SIZE: u32, "e_value_size";
-    0x0c ENTRY_HASH: u32, "e_hash: of name and value; 0 in an inode, unless the value has one of its own";
-}
-
-const USER: u8 = 1;
-const ACL_ACCESS: u8 = 2;
-const ACL_DEFAULT: u8 = 3;
-const SYSTEM: u8 = 7;
-const PREFIXES: &[(u8, &str)] = &[
-    (USER, "user."),
-    (ACL_ACCESS, "system.posix_acl_access"),
-    (ACL_DEFAULT, "system.posix_acl_default"),
-    (4, "trusted."),
-    (6, "security."),
-    (8, "system.richacl"),
-    (SYSTEM, "system."),
-];
-
-/// A name as the disk has it: what its beginning is, and the rest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    index: u8,
-    rest: Vec<u8>,
-}
-
-impl Name {
-    /// The attribute that holds what an inode with inline data keeps in itself: no user sees it.
-    pub(super) fn inline_data() -> Self {
-        Self { index: SYSTEM, rest: b"data".to_vec() }
-    }
-}
-
-/// Where an attribute's value is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    /// Beside its name.
-    Bytes(Vec<u8>),
-    /// In an inode of its own.
-    Outside(Outside),
-}
-
-impl Value {
-    /// The bytes beside the name.
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Outside(_) => &[],
-        }
-    }
-}
-
-/// A file's extended attributes as the disk has them.
-pub(super) type Xattrs = BTreeMap<Name, Value>;
-
-/// The disk's name for the one that the kernel would be given.
-pub(super) fn disk_name(name: &[u8]) -> Result<Name, Ext4Error> {
-    let bad = |why| Ext4Error::BadXattr { name: show(name), why };
-    let found = PREFIXES.iter().find_map(|(index, prefix)| {
-        let rest = name.strip_prefix(prefix.as_bytes())?;
-        // A prefix that ends in a dot wants a name behind it, the others want none.
-        (prefix.ends_with('.') != rest.is_empty()).then(|| Name { index: *index, rest: rest.to_vec() })
-    });
-    let name = found.ok_or_else(|| bad("its name begins with no namespace that ext4 knows"))?;
-    if name.rest.len() > usize::from(u8::MAX) || name.rest.contains(&0) {
-        return Err(bad("its name is too long or holds a NUL"));
-    }
-    if name == Name::inline_data() {
-        return Err(bad("ext4 keeps the contents of small files under this name"));
-    }
-    Ok(name)
-}
-
-/// The disk's name and value for those that the kernel would be given.
-pub(super) fn to_disk(name: &[u8], value: &[u8]) -> Result<(Name, Value), Ext4Error> {
-    let bad = || Ext4Error::BadXattr { name: show(name), why: "it is no access control list" };
-    let name = disk_name(name)?;
-    let value = match name.index {
-        ACL_ACCESS | ACL_DEFAULT => acl::to_disk(value).ok_or_else(bad)?,
-        _ => value.to_vec(),
-    };
-    Ok((name, Value::Bytes(value)))
-}
-
-/// The kernel's name and value for those of the disk; none for a namespace that no user sees: that of
-/// encryption, for example.
-pub(super) fn from_disk(name: &Name, value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    if *name == Name::inline_data() {
-        return None;
-    }
-    let (_, prefix) = PREFIXES.iter().find(|(index, _)| *index == name.index)?;
-    let full = [prefix.as_bytes(), &name.rest].concat();
-    let value = match name.index {
-        ACL_ACCESS | ACL_DEFAULT => acl::from_disk(value)?,
-        _ => value.to_vec(),
-    };
-    Some((full, value))
 }
 
 /// Attributes, those of the system first: they get the places in the inode. Inline data can be nowhere else.
 fn by_importance(xattrs: &Xattrs) -> Vec<(&Name, &Value)> {
     let mut sorted: Vec<(&Name, &Value)> = xattrs.iter().collect();
-    sorted.sort_by_key(|(name, _)| (**name != Name::inline_data(), name.index == USER));
+    sorted.sort_by_key(|(name, _)| (**name != Name::inline_data(), name.is_users()));
     sorted
-}
-
-fn entry_size(name: &Name) -> usize {
-    (ENTRY_HEADER + name.rest.len()).next_multiple_of(4)
-}
-
-fn size(name: &Name, value: &Value) -> usize {
-    entry_size(name) + value.bytes().len().next_multiple_of(4)
 }
 
 /// Which attributes go into `body` bytes inside the inode, and which into a block.
@@ -311,82 +197,10 @@ fn damaged(number: InodeNumber) -> Ext4Error {
     Ext4Error::corrupt(format!("inode {} has malformed extended attributes", number.0))
 }
 
-/// The entries in `area`, whose values' offsets count from the start of `values`; `outside` says whether a
-/// value can have an inode of its own.
-fn parse(area: &[u8], values: &[u8], outside: bool) -> Option<Xattrs> {
-    let mut xattrs = Xattrs::new();
-    let mut rest = area;
-    while rest.len() >= END && u32::load(rest, 0) != 0 {
-        let name = Name {
-            index: NAME_INDEX.get(rest),
-            rest: rest.get(ENTRY_HEADER..ENTRY_HEADER + usize::from(NAME_LENGTH.get(rest)))?.to_vec(),
-        };
-        let size = VALUE_SIZE.get(rest);
-        let value = match VALUE_INODE.get(rest) {
-            0 if size == 0 => Value::Bytes(Vec::new()),
-            0 => {
-                let start = usize::from(VALUE_OFFSET.get(rest));
-                Value::Bytes(values.get(start..start.checked_add(index(size))?)?.to_vec())
-            }
-            inode if outside => Value::Outside(Outside { inode: InodeNumber(inode), size, hash: ENTRY_HASH.get(rest) }),
-            _ => return None,
-        };
-        rest = rest.get(entry_size(&name)..)?;
-        xattrs.insert(name, value);
-    }
-    Some(xattrs)
-}
-
-/// Puts entries at the start of `area` and their values at its end; answers the hash of them all.
-fn encode(area: &mut [u8], offset: usize, xattrs: &Xattrs, hashed: bool) -> u32 {
-    let mut at = 0;
-    let mut end = area.len();
-    let mut hash = Some(0u32);
-    // The order is by index, length and name, which a block needs and an inode allows.
-    let mut sorted: Vec<(&Name, &Value)> = xattrs.iter().collect();
-    sorted.sort_by_key(|(name, _)| (name.index, name.rest.len(), &name.rest));
-    for (name, value) in sorted {
-        let bytes = value.bytes();
-        let size = bytes.len().next_multiple_of(4);
-        end -= size;
-        if let Some(slot) = area.get_mut(end..end + bytes.len()) {
-            slot.copy_from_slice(bytes);
-        }
-        let entry = area.get_mut(at..).unwrap_or_default();
-        NAME_LENGTH.set(entry, u8::try_from(name.rest.len()).unwrap_or(u8::MAX));
-        NAME_INDEX.set(entry, name.index);
-        let place = if bytes.is_empty() { 0 } else { offset + end };
-        VALUE_OFFSET.set(entry, u16::try_from(place).unwrap_or(u16::MAX));
-        VALUE_SIZE.set(entry, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        if let Some(slot) = entry.get_mut(ENTRY_HEADER..ENTRY_HEADER + name.rest.len()) {
-            slot.copy_from_slice(&name.rest);
-        }
-        let own = match value {
-            Value::Bytes(bytes) if hashed => entry_hash(&name.rest, bytes),
-            Value::Bytes(_) => 0,
-            Value::Outside(outside) => {
-                VALUE_INODE.set(entry, outside.inode.0);
-                VALUE_SIZE.set(entry, outside.size);
-                outside.hash
-            }
-        };
-        ENTRY_HASH.set(entry, own);
-        hash = hash.filter(|_| own != 0).map(|hash| hash.rotate_left(16) ^ own);
-        at += entry_size(name);
-    }
-    hash.unwrap_or(0)
-}
-
-fn entry_hash(name: &[u8], value: &[u8]) -> u32 {
-    let hash = name.iter().fold(0u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
-    value.chunks(4).fold(hash, |hash, chunk| {
-        let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
-        hash.rotate_left(16) ^ word
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::error::show;
+    use super::super::xattr_name::{from_disk, to_disk};
     use super::*;
 
     fn some() -> Xattrs {
@@ -394,13 +208,6 @@ mod tests {
             .into_iter()
             .map(|(name, value)| to_disk(name.as_bytes(), value.as_bytes()).unwrap())
             .collect()
-    }
-
-    #[test]
-    fn an_area_reads_back() {
-        let mut block = vec![0; 1024];
-        encode(&mut block[32..], 32, &some(), true);
-        assert_eq!(parse(&block[32..], &block, false), Some(some()));
     }
 
     #[test]
@@ -414,23 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_are_refused() {
-        for name in ["other.x", "user.", "capability", "system.posix_acl_accessory."] {
-            let ok = to_disk(name.as_bytes(), b"").is_ok();
-            assert_eq!(ok, name.starts_with("system."), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_value_past_the_block_is_found() {
-        let mut block = vec![0; 1024];
-        encode(&mut block[32..], 32, &some(), true);
-        for at in 32 + 2..32 + 12 {
-            let mut broken = block.clone();
-            broken[at] = 0xff;
-            let _ = parse(&broken[32..], &broken, at % 2 == 0);
-        }
-        VALUE_SIZE.set(&mut block[32..], u32::MAX);
-        assert!(parse(&block[32..], &block, false).is_none());
+    fn inline_data_is_never_in_a_block() {
+        let mut xattrs = some();
+        xattrs.insert(Name::inline_data(), Value::Bytes(vec![1; 60]));
+        let (inside, _) = divide(&xattrs, 96, 4096).unwrap();
+        assert_eq!(inside.keys().next(), Some(&Name::inline_data()));
+        assert!(matches!(divide(&xattrs, 80, 4096), Err(Ext4Error::XattrsTooLarge { .. })));
     }
 }
