@@ -110,7 +110,8 @@ impl<'disk> Editor<'disk> {
     /// not followed) or a device. Other hard links of a replaced file keep the old contents.
     ///
     /// # Errors
-    /// [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`], [`Ext4Error::NoSpace`], [`Ext4Error::NoInodes`].
+    /// [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`], [`Ext4Error::NoSpace`], [`Ext4Error::NoInodes`];
+    /// [`Ext4Error::Marked`] and [`Ext4Error::MarkedFolder`] for what must not change.
     pub fn write(
         &mut self,
         path: impl AsRef<[u8]>,
@@ -208,7 +209,7 @@ impl<'disk> Editor<'disk> {
     /// Makes a folder.
     ///
     /// # Errors
-    /// [`Ext4Error::Exists`], [`Ext4Error::NoParent`], [`Ext4Error::NoInodes`].
+    /// [`Ext4Error::Exists`], [`Ext4Error::NoParent`], [`Ext4Error::NoInodes`], [`Ext4Error::MarkedFolder`].
     pub fn mkdir(&mut self, path: impl AsRef<[u8]>, attributes: &Attributes) -> Result<(), Ext4Error> {
         let path = path.as_ref();
         if self.walk(path, false)?.is_some_and(|place| place.inode.is_some()) {
@@ -270,7 +271,7 @@ impl<'disk> Editor<'disk> {
     ///
     /// # Errors
     /// [`Ext4Error::NotFound`], [`Ext4Error::Exists`], [`Ext4Error::Invalid`] for folders,
-    /// [`Ext4Error::TooManyLinks`].
+    /// [`Ext4Error::TooManyLinks`], [`Ext4Error::Marked`], [`Ext4Error::MarkedFolder`].
     pub fn hard_link(&mut self, path: impl AsRef<[u8]>, existing: impl AsRef<[u8]>) -> Result<(), Ext4Error> {
         let (path, existing) = (path.as_ref(), existing.as_ref());
         let number = self.find(existing, false)?;

@@ -98,7 +98,7 @@ impl Editor<'_> {
     ///
     /// # Errors
     /// [`Ext4Error::TooLarge`] if it has more than `limit` bytes, [`Ext4Error::NotAFile`] if it is something
-    /// else; as [`Editor::metadata`].
+    /// else, [`Ext4Error::Marked`] if it is encrypted; as [`Editor::metadata`].
     pub fn read(&mut self, path: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>, Ext4Error> {
         let path = path.as_ref();
         let Some(number) = self.walk(path, true)?.and_then(|place| place.inode) else { return Ok(None) };
@@ -156,7 +156,7 @@ impl Editor<'_> {
     }
 
     /// The names in the folder that `path` leads to, in order, with what they stand for; none if it does
-    /// not exist.
+    /// not exist. Those of an encrypted folder stay encrypted: any bytes, unlike what a kernel shows.
     ///
     /// # Errors
     /// [`Ext4Error::NotADirectory`] if it is something else; as [`Editor::metadata`].

@@ -718,3 +718,49 @@ fn a_reader_never_writes() {
     }
     assert!(disk.size() == before.len() as u64 && std::fs::read(&image.path).unwrap() == before);
 }
+
+/// One byte or a few changed at random: an error or a result, but no panic, and soon.
+#[test]
+fn damaged_images_with_these_features_do_no_harm() {
+    for options in [
+        &["-O", "inline_data,ea_inode,encrypt,^metadata_csum,^has_journal"][..],
+        &["-t", "ext2", "-b", "1024"],
+    ] {
+        let (image, model) = filled(8 * MIB, &[options, &["-N", "256"]].concat());
+        mounted(&image, "", |folder| {
+            for name in ["file-60", "folder-5"] {
+                let _ = rustix::fs::lsetxattr(folder.join(name), c"user.big", &pattern(3000), XattrFlags::empty());
+            }
+        });
+        let good = std::fs::read(&image.path).unwrap();
+        let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+        let mut random = Random(11);
+        for _ in 0..200 {
+            let mut overlay = imgbake::Overlay::new(std::sync::Arc::new(imgbake::ZeroDisk::new(0)), 8 * MIB);
+            let mut bad = good.clone();
+            for _ in 0..1 + random.below(3) {
+                let at = used[random.below(used.len())];
+                bad[at] = [0, 0xff, 0x7f, 0x10, bad[at] ^ 1][random.below(5)];
+            }
+            imgbake::DiskMut::write_at(&mut overlay, 0, &bad).unwrap();
+            if let Ok(mut reader) = Reader::open(&overlay) {
+                for name in model.names.keys() {
+                    let _ = reader.read(name, MIB);
+                    let _ = reader.read_link(name);
+                    let _ = reader.read_dir(name);
+                    let _ = reader.xattrs(name);
+                }
+            }
+            let Ok(mut editor) = Editor::open(&mut overlay) else { continue };
+            for (number, name) in model.names.keys().enumerate() {
+                let _ = match number % 4 {
+                    0 => editor.set_xattr(name, b"user.new", &[1; 100]),
+                    1 => editor.remove(name).map(drop),
+                    2 => editor.write(name, small("new"), &plain(0o644)),
+                    _ => editor.write(format!("{name}/new"), small("new"), &plain(0o644)),
+                };
+            }
+            let _ = editor.finish();
+        }
+    }
+}
