@@ -10,6 +10,7 @@ pub(super) const RESIZE_INODE: u32 = 0x10;
 pub(super) const DIR_INDEX: u32 = 0x20;
 pub(super) const SPARSE_SUPER2: u32 = 0x200;
 pub(super) const FAST_COMMIT: u32 = 0x400;
+pub(super) const ORPHAN_FILE: u32 = 0x1000;
 
 pub(super) const FILETYPE: u32 = 0x2;
 pub(super) const RECOVER: u32 = 0x4;
@@ -34,11 +35,11 @@ pub(super) const EXTRA_ISIZE: u32 = 0x40;
 pub(super) const BIGALLOC: u32 = 0x200;
 pub(super) const METADATA_CSUM: u32 = 0x400;
 pub(super) const VERITY: u32 = 0x8000;
-const ORPHAN_PRESENT: u32 = 0x10000;
+pub(super) const ORPHAN_PRESENT: u32 = 0x10000;
 
-/// dir_prealloc and ext_attr ask nothing of us; orphan_file is an ordinary hidden inode while empty.
+/// dir_prealloc and ext_attr ask nothing of us; orphan_file is an ordinary hidden inode once it is empty.
 const KNOWN_COMPAT: u32 =
-    0x1 | HAS_JOURNAL | EXT_ATTR | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | 0x1000;
+    0x1 | HAS_JOURNAL | EXT_ATTR | RESIZE_INODE | DIR_INDEX | SPARSE_SUPER2 | FAST_COMMIT | 0x800 | ORPHAN_FILE;
 /// Encrypted and case-insensitive folders are refused one by one, where an edit would change them.
 const KNOWN_INCOMPAT: u32 = FILETYPE
     | RECOVER
@@ -53,8 +54,15 @@ const KNOWN_INCOMPAT: u32 = FILETYPE
     | INLINE_DATA
     | ENCRYPT
     | CASEFOLD;
-const KNOWN_RO_COMPAT: u32 =
-    SPARSE_SUPER | LARGE_FILE | HUGE_FILE | GDT_CSUM | DIR_NLINK | EXTRA_ISIZE | METADATA_CSUM | VERITY;
+const KNOWN_RO_COMPAT: u32 = SPARSE_SUPER
+    | LARGE_FILE
+    | HUGE_FILE
+    | GDT_CSUM
+    | DIR_NLINK
+    | EXTRA_ISIZE
+    | METADATA_CSUM
+    | VERITY
+    | ORPHAN_PRESENT;
 
 const COMPAT_NAMES: &[(u32, &str)] =
     &[(0x2, "imagic_inodes"), (0x40, "lazy_bg"), (0x80, "snapshot"), (0x100, "snapshot_bitmap")];
@@ -67,7 +75,6 @@ const RO_COMPAT_NAMES: &[(u32, &str)] = &[
     (0x1000, "read-only"),
     (0x2000, "project"),
     (0x4000, "shared_blocks"),
-    (ORPHAN_PRESENT, "orphan_present"),
 ];
 
 /// Refuses, by name, whatever we would have to understand in order to read: only `incompat` features say that.
@@ -92,7 +99,6 @@ pub(super) fn check_writable(superblock: &Superblock) -> Result<(), Ext4Error> {
 /// What the user can do about a feature, where it is simple.
 const HINTS: &[(&str, &str)] = &[
     ("`journal_dev`", "this is the journal of another file system, not a file system"),
-    ("`orphan_present`", "run `e2fsck -fy` on a copy of the image: it was not unmounted cleanly"),
     ("`quota`", "take quotas off a copy of the image: `tune2fs -Q ^usrquota,^grpquota,^prjquota`"),
     ("`project`", "take project ids off a copy of the image: `tune2fs -O ^project`"),
     ("`read-only`", "its maker wants no changes; if you do: `tune2fs -O ^read-only` on a copy of the image"),

@@ -6,10 +6,14 @@ mod features;
 mod image;
 #[path = "ext4_journal.rs"]
 mod journal;
+#[path = "ext4_journal_damage.rs"]
+mod journal_damage;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
 mod model;
+#[path = "ext4_orphan.rs"]
+mod orphan;
 #[path = "ext4_scale.rs"]
 mod scale;
 #[path = "ext4_small.rs"]

@@ -719,13 +719,97 @@ fn a_reader_never_writes() {
     assert!(disk.size() == before.len() as u64 && std::fs::read(&image.path).unwrap() == before);
 }
 
+/// The journal of ext3 lists its blocks one by one, and deleted files that are still open take their values along.
+#[test]
+fn a_power_cut_with_these_features() {
+    for options in [&["-t", "ext3", "-b", "1024"][..], &["-O", "ea_inode,inline_data", "-b", "4096"]] {
+        let (image, _) = filled(64 * MIB, options);
+        let mut cut = image.copy("cut.img");
+        let mut model = Model::default();
+        let root = mounted(&image, "", |folder| {
+            for number in 0..200 {
+                let path = folder.join(format!("folder-40/new-{number}"));
+                std::fs::write(&path, pattern(number * 20)).unwrap();
+                set_xattr(&path, "user.note", &pattern(if options.contains(&"ext3") { 50 } else { 3000 }));
+            }
+            let open: Vec<std::fs::File> = (0..9)
+                .map(|number| {
+                    let path = folder.join(format!("folder-40/new-{}", number * 20));
+                    let file = std::fs::File::open(&path).unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                    file
+                })
+                .collect();
+            run("coreutils", Command::new("sync").arg("-f").arg(folder.join("folder-40")));
+            cut = image.copy("cut.img");
+            model = Model::read_host(folder);
+            drop(open);
+        });
+        if !root {
+            continue;
+        }
+        model.names.remove("/lost+found");
+        assert!(cut.field("Filesystem features").contains("needs_recovery"));
+        read(&cut, |reader| assert_eq!(reader.read("/folder-40/new-199", 5000).unwrap().unwrap(), pattern(199 * 20)));
+        cut.edit_here(|editor| model.compare_editor(editor));
+        cut.check();
+        model.compare_kernel(&cut);
+    }
+}
+
+/// Metadata alone of an edited image, into a sparse file: e2fsck looks at no contents.
+fn export_metadata(disk: &dyn Disk, path: &Path) {
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(disk.size()).unwrap();
+    for piece in disk.pieces(0..disk.size()).unwrap() {
+        let len = usize::try_from(piece.len).unwrap();
+        let place = |bytes: &[u8]| std::os::unix::fs::FileExt::write_all_at(&file, bytes, piece.offset).unwrap();
+        match piece.source {
+            imgbake::Source::Bytes(bytes, from) => place(&bytes[from..from + len]),
+            imgbake::Source::File(range) if piece.len <= MIB => {
+                let mut bytes = vec![0; len];
+                range.read_at(0, &mut bytes).unwrap();
+                place(&bytes);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn files_of_more_than_four_gigabytes() {
+    const LARGE: u64 = (5 << 30) + 12_345;
+    for options in [&["-O", "^has_journal"][..], &["-t", "ext2"]] {
+        let mut image = Image::make(8 << 30, &[options, &["-b", "4096", "-N", "2048"]].concat());
+        let path = image.folder().join("large");
+        std::fs::File::create(&path).unwrap().set_len(LARGE).unwrap();
+        let content = Content::File(imgbake::FileRange::whole(HostFile::open(&path).unwrap()));
+        for replaced in [false, true] {
+            let mut overlay = image.overlay();
+            let mut editor = Editor::open(&mut overlay).unwrap();
+            if replaced {
+                assert_eq!(editor.metadata("/large").unwrap().unwrap().size, LARGE);
+                assert!(editor.remove("/large").unwrap());
+            }
+            editor.write("/large", content.clone(), &plain(0o644)).unwrap();
+            assert_eq!(editor.finish().unwrap().mapped_bytes, LARGE);
+            let next = image.folder().join("next.img");
+            export_metadata(&overlay, &next);
+            drop(overlay);
+            std::fs::rename(next, &image.path).unwrap();
+            image.check();
+            assert!(image.debugfs("stat /large").contains(&format!("Size: {LARGE}")));
+        }
+        image.as_root(|folder| assert_eq!(std::fs::metadata(folder.join("large")).unwrap().len(), LARGE));
+    }
+}
+
 /// One byte or a few changed at random: an error or a result, but no panic, and soon.
 #[test]
 fn damaged_images_with_these_features_do_no_harm() {
-    for options in [
-        &["-O", "inline_data,ea_inode,encrypt,^metadata_csum,^has_journal"][..],
-        &["-t", "ext2", "-b", "1024"],
-    ] {
+    for options in
+        [&["-O", "inline_data,ea_inode,encrypt,^metadata_csum,^has_journal"][..], &["-t", "ext2", "-b", "1024"]]
+    {
         let (image, model) = filled(8 * MIB, &[options, &["-N", "256"]].concat());
         mounted(&image, "", |folder| {
             for name in ["file-60", "folder-5"] {
