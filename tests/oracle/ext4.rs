@@ -1,5 +1,7 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
+#[path = "ext4_extents.rs"]
+mod extents;
 #[path = "ext4_features.rs"]
 mod features;
 #[path = "ext4_image.rs"]
@@ -8,6 +10,8 @@ mod image;
 mod journal;
 #[path = "ext4_journal_damage.rs"]
 mod journal_damage;
+#[path = "ext4_marks.rs"]
+mod marks;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]

@@ -4,17 +4,17 @@
 use std::path::Path;
 use std::process::Command;
 
-use imgbake::ext4::{Attributes, Editor, Ext4Error, Mark, Reader};
+use imgbake::ext4::{Editor, Ext4Error, Reader};
 use imgbake::{Content, Disk, FileDisk, HostFile};
 use rustix::fs::XattrFlags;
 
-use super::image::{Image, Mounted, export, plain, run};
+use super::image::{Image, Mounted, plain, run};
 use super::model::{Model, Random};
 
 const MIB: u64 = 1 << 20;
 
 /// Has the kernel mount the image with `options`, if we are root; whether we are.
-fn mounted(image: &Image, options: &str, work: impl FnOnce(&Path)) -> bool {
+pub fn mounted(image: &Image, options: &str, work: impl FnOnce(&Path)) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         return false;
@@ -24,34 +24,23 @@ fn mounted(image: &Image, options: &str, work: impl FnOnce(&Path)) -> bool {
     true
 }
 
-fn debugfs(image: &Image, requests: &[&str]) {
+pub fn debugfs(image: &Image, requests: &[&str]) {
     for request in requests {
         run("e2fsprogs", Command::new("debugfs").args(["-w", "-R", request]).arg(&image.path));
     }
 }
 
 /// What our reader says about the image.
-fn read<T>(image: &Image, look: impl FnOnce(&mut Reader) -> T) -> T {
+pub fn read<T>(image: &Image, look: impl FnOnce(&mut Reader) -> T) -> T {
     let disk = FileDisk::new(HostFile::open(&image.path).unwrap());
     look(&mut Reader::open(&disk).unwrap())
 }
 
-/// Edits that must all fail, and write nothing.
-fn refused(image: &Image, edit: impl FnOnce(&mut Editor)) {
-    let mut overlay = image.overlay();
-    let mut editor = Editor::open(&mut overlay).unwrap();
-    edit(&mut editor);
-    drop(editor);
-    let next = image.folder().join("next.img");
-    export(&overlay, &next);
-    assert!(std::fs::read(next).unwrap() == std::fs::read(&image.path).unwrap(), "something was written");
-}
-
-fn small(text: &str) -> Content {
+pub fn small(text: &str) -> Content {
     Content::Bytes(text.as_bytes().to_vec())
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at / 7 % 251).unwrap()).collect()
 }
 
@@ -278,126 +267,6 @@ fn revision_0_has_neither_features_nor_attributes() {
     image.check();
 }
 
-/// The kernel encrypts with a key that tests have; nobody else does.
-#[test]
-fn encrypted_folders_are_listed_and_removed_but_never_changed() {
-    let mut image = Image::make(64 * MIB, &["-O", "encrypt", "-b", "4096"]);
-    image.edit_here(|editor| {
-        editor.mkdir("/plain", &plain(0o755)).unwrap();
-        editor.write("/plain/file", small("plain"), &plain(0o644)).unwrap();
-        editor.mkdir("/sealed", &plain(0o755)).unwrap();
-        editor.write("/secret", small("secret"), &plain(0o644)).unwrap();
-    });
-    let root = mounted(&image, "test_dummy_encryption=v2", |folder| {
-        for name in ["sealed", "secret"] {
-            let path = folder.join(name);
-            if path.is_dir() { std::fs::remove_dir(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
-        }
-        std::fs::create_dir(folder.join("vault")).unwrap();
-        std::fs::create_dir(folder.join("vault/inner")).unwrap();
-        for number in 0..300 {
-            std::fs::write(folder.join(format!("vault/inner/file-{number}")), "secret").unwrap();
-        }
-        std::os::unix::fs::symlink("secret", folder.join("vault/link")).unwrap();
-        std::fs::rename(folder.join("vault"), folder.join("sealed")).unwrap();
-        std::fs::write(folder.join("secret"), "secret").unwrap();
-    });
-    if !root {
-        debugfs(&image, &["sif /sealed flags 0x80800", "sif /secret flags 0x80800"]);
-    }
-    image.check();
-    read(&image, |reader| {
-        assert_eq!(reader.read("/plain/file", 100).unwrap().unwrap(), b"plain");
-        assert_eq!(reader.read_dir("/sealed").unwrap().unwrap().len(), if root { 2 } else { 0 });
-        let error = reader.read("/secret", 100).unwrap_err();
-        assert_eq!(error.to_string(), "`/secret` cannot be read: it is encrypted");
-        assert!(reader.xattrs("/secret").unwrap().is_empty());
-    });
-    refused(&image, |editor| {
-        let error = editor.write("/sealed/new", small("x"), &plain(0o644)).unwrap_err();
-        assert_eq!(error.to_string(), "cannot put a name into the folder `/sealed`: it is encrypted");
-        let hint = "put the file elsewhere, or remove the encrypted folder as a whole";
-        assert_eq!(error.hint().as_deref(), Some(hint));
-        let error = editor.rename("/sealed", "/plain/sealed").unwrap_err();
-        assert_eq!(error.to_string(), "`/sealed` cannot be moved to another folder: it is encrypted");
-        assert!(editor.rename("/plain/file", "/sealed/file").is_err());
-        assert!(editor.hard_link("/sealed/file", "/plain/file").is_err());
-        assert!(editor.mkdir_all("/sealed/a/b", &plain(0o755)).is_err());
-    });
-    image.edit_here(|editor| {
-        editor.write("/plain/more", Content::Bytes(vec![1; 10_000]), &plain(0o644)).unwrap();
-        editor.set_mode("/sealed", 0o700).unwrap();
-        editor.set_xattr("/secret", b"user.note", &[1; 300]).unwrap();
-    });
-    image.check();
-    if root {
-        mounted(&image, "test_dummy_encryption=v2", |folder| {
-            assert_eq!(std::fs::read_to_string(folder.join("sealed/inner/file-299")).unwrap(), "secret");
-            assert_eq!(std::fs::read_to_string(folder.join("secret")).unwrap(), "secret");
-        });
-    }
-    image.edit_here(|editor| {
-        assert!(editor.remove("/sealed").unwrap());
-        editor.write("/secret", small("public"), &plain(0o644)).unwrap();
-    });
-    image.check();
-    assert_eq!(image.debugfs("cat /secret"), "public");
-}
-
-#[test]
-fn case_insensitive_folders_are_read_and_never_changed() {
-    let mut image = Image::make(64 * MIB, &["-O", "casefold", "-E", "encoding=utf8"]);
-    image.edit_here(|editor| {
-        for folder in ["/plain", "/folded", "/folded/below"] {
-            editor.mkdir(folder, &plain(0o755)).unwrap();
-            editor.write(format!("{folder}/File"), small("text"), &plain(0o644)).unwrap();
-        }
-    });
-    debugfs(&image, &["sif /folded flags 0x40080000"]);
-    image.check();
-    assert_eq!(read(&image, |reader| reader.read("/folded/File", 10).unwrap().unwrap()), b"text");
-    refused(&image, |editor| {
-        let error = editor.write("/folded/new", small("x"), &plain(0o644)).unwrap_err();
-        let want = "cannot put a name into the folder `/folded`: it is a case-insensitive folder";
-        assert_eq!(error.to_string(), want);
-        let error = editor.remove("/folded/File").unwrap_err();
-        assert!(matches!(error, Ext4Error::MarkedFolder { mark: Mark::CaseInsensitive, .. }), "{error}");
-        assert!(editor.rename("/folded/File", "/plain/other").is_err());
-        assert!(editor.rename("/folded", "/plain/folded").is_err());
-    });
-    image.edit_here(|editor| {
-        editor.write("/folded/below/new", small("x"), &plain(0o644)).unwrap();
-        editor.mkdir("/plain/new", &plain(0o755)).unwrap();
-        editor.rename("/folded", "/renamed").unwrap();
-    });
-    image.check();
-    assert!(!image.debugfs("stat /plain/new").contains("0x4000"));
-    image.edit_here(|editor| assert!(editor.remove("/renamed").unwrap()));
-    image.check();
-}
-
-/// A file's hashes stand behind its end, where we do not look; debugfs sets the mark alone.
-#[test]
-fn verity_files_are_read_replaced_and_removed() {
-    let mut image = Image::make(64 * MIB, &["-O", "verity", "-b", "4096"]);
-    image.edit_here(|editor| {
-        for name in ["/one", "/two"] {
-            editor.write(name, Content::Bytes(pattern(70_000)), &plain(0o644)).unwrap();
-        }
-    });
-    debugfs(
-        &image,
-        &["sif /one flags 0x180000", "sif /one size 5000", "sif /two flags 0x180000", "sif /two size 5000"],
-    );
-    image.check();
-    assert_eq!(read(&image, |reader| reader.read("/one", 5000).unwrap().unwrap()), pattern(5000));
-    image.edit_here(|editor| {
-        editor.write("/one", small("new"), &plain(0o644)).unwrap();
-        assert!(editor.remove("/two").unwrap());
-    });
-    image.check();
-}
-
 #[test]
 fn clusters_are_read_and_not_edited() {
     for options in [&["-O", "bigalloc", "-b", "4096"][..], &["-O", "bigalloc", "-b", "1024", "-C", "65536"]] {
@@ -469,210 +338,12 @@ fn what_cannot_be_kept_consistent_is_refused_by_name_and_read() {
 }
 
 #[test]
-fn immutable_and_append_only_marks_are_respected() {
-    let mut image = Image::make(64 * MIB, &[]);
-    image.edit_here(|editor| {
-        for folder in ["/fixed", "/log", "/deep/er", "/other"] {
-            editor.mkdir_all(folder, &plain(0o755)).unwrap();
-            editor.write(format!("{folder}/file"), small("x"), &plain(0o644)).unwrap();
-        }
-        for file in ["/immutable", "/append", "/deep/er/immutable"] {
-            editor.write(file, small("old"), &plain(0o644)).unwrap();
-        }
-    });
-    debugfs(
-        &image,
-        &[
-            "sif /immutable flags 0x80010",
-            "sif /deep/er/immutable flags 0x80010",
-            "sif /append flags 0x80020",
-            "sif /fixed flags 0x80010",
-            "sif /log flags 0x80020",
-        ],
-    );
-    image.check();
-    refused(&image, |editor| {
-        let error = editor.write("/immutable", small("new"), &plain(0o644)).unwrap_err();
-        assert_eq!(error.to_string(), "`/immutable` cannot be replaced: it is immutable");
-        assert!(error.hint().unwrap().contains("chattr -i"));
-        let error = editor.remove("/append").unwrap_err();
-        assert_eq!(error.to_string(), "`/append` cannot be removed: it is append-only");
-        assert!(error.hint().unwrap().contains("chattr -a"));
-        let error = editor.remove("/deep").unwrap_err();
-        assert_eq!(error.to_string(), "`/deep/er/immutable` cannot be removed: it is immutable");
-        let error = editor.write("/fixed/new", small("x"), &plain(0o644)).unwrap_err();
-        assert_eq!(error.to_string(), "cannot put a name into the folder `/fixed`: it is immutable");
-        let error = editor.remove("/log/file").unwrap_err();
-        assert_eq!(error.to_string(), "cannot take a name out of the folder `/log`: it is append-only");
-        let marked = |result: Result<(), Ext4Error>| {
-            assert!(matches!(result, Err(Ext4Error::Marked { .. } | Ext4Error::MarkedFolder { .. })), "{result:?}");
-        };
-        marked(editor.rename("/immutable", "/elsewhere"));
-        marked(editor.rename("/other/file", "/immutable"));
-        marked(editor.rename("/other/file", "/fixed/file2"));
-        marked(editor.rename("/fixed/file", "/other/file2"));
-        marked(editor.rename("/log/file", "/log/file2"));
-        marked(editor.rename("/fixed", "/moved"));
-        marked(editor.hard_link("/other/link", "/immutable"));
-        marked(editor.hard_link("/fixed/link", "/other/file"));
-        marked(editor.symlink("/fixed/link", "x", &plain(0)));
-        marked(editor.write("/log/file", small("replaced"), &plain(0o644)));
-        marked(editor.mkdir("/fixed/folder", &plain(0o755)));
-        marked(editor.mkdir_all("/fixed/folder/folder", &plain(0o755)));
-        marked(editor.set_mode("/immutable", 0o600));
-        marked(editor.set_owner("/append", 1, 1));
-        marked(editor.set_mtime("/fixed", super::image::NOON));
-        marked(editor.set_xattr("/immutable", b"user.x", b"1"));
-        marked(editor.remove_xattr("/immutable", b"user.x").map(drop));
-        marked(editor.remove("/fixed").map(drop));
-    });
-    image.edit_here(|editor| {
-        // As the kernel has it: an append-only folder gets more names, and what is in an immutable one can change.
-        editor.write("/log/new", small("x"), &plain(0o644)).unwrap();
-        editor.set_mode("/fixed/file", 0o600).unwrap();
-        assert_eq!(editor.read("/immutable", 10).unwrap().unwrap(), b"old");
-    });
-    image.check();
-}
-
-#[test]
-fn new_files_take_over_their_folder_s_flags() {
-    let mut image = Image::make(64 * MIB, &[]);
-    image.edit_here(|editor| editor.mkdir("/folder", &plain(0o755)).unwrap());
-    // dirsync, noatime, nodump, sync, and two that are not handed on: top of hierarchies, append-only.
-    debugfs(&image, &["sif /folder flags 0xb00e8"]);
-    image.edit_here(|editor| {
-        editor.write("/folder/file", small("x"), &plain(0o644)).unwrap();
-        editor.mkdir("/folder/below", &plain(0o755)).unwrap();
-        editor.symlink("/folder/link", "x", &plain(0)).unwrap();
-    });
-    image.check();
-    let flags = |image: &Image, path: &str| {
-        let text = image.debugfs(&format!("stat {path}"));
-        text.split("Flags: ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
-    };
-    for (path, want) in [("/folder/file", "0x800c8"), ("/folder/below", "0x900c8"), ("/folder/link", "0xc0")] {
-        assert_eq!(flags(&image, path), want, "{path}");
-    }
-    // What the kernel gives its own.
-    mounted(&image, "", |folder| {
-        std::fs::write(folder.join("folder/file2"), "x").unwrap();
-        std::fs::create_dir(folder.join("folder/below2")).unwrap();
-        std::os::unix::fs::symlink("x", folder.join("folder/link2")).unwrap();
-    });
-    for name in ["file", "below", "link"] {
-        let theirs = format!("/folder/{name}2");
-        if image.debugfs(&format!("stat {theirs}")).contains("Flags") {
-            assert_eq!(flags(&image, &format!("/folder/{name}")), flags(&image, &theirs), "{name}");
-        }
-    }
-}
-
-fn preallocate(path: &Path, offset: u64, len: u64, flags: rustix::fs::FallocateFlags) {
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
-    rustix::fs::fallocate(&file, flags, offset, len).unwrap();
-}
-
-/// Extents as only the kernel makes them; debugfs's `fallocate` serves those who are not root.
-#[test]
-fn preallocated_sparse_and_fragmented_files() {
-    use rustix::fs::FallocateFlags;
-    let mut image = Image::make(128 * MIB, &["-b", "1024", "-O", "^has_journal"]);
-    let root = image.as_root(|folder| {
-        preallocate(&folder.join("zeros"), 0, 1 << 20, FallocateFlags::empty());
-        std::fs::write(folder.join("more"), pattern(5000)).unwrap();
-        preallocate(&folder.join("more"), 0, 1 << 20, FallocateFlags::KEEP_SIZE);
-        let holes = folder.join("holes");
-        std::fs::write(&holes, pattern(30 << 20)).unwrap();
-        // Depth 2 takes more than 4 × 84 extents.
-        for hole in 0..6000 {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            preallocate(&holes, hole * 4096, 1024, flags);
-        }
-        let huge = std::fs::File::create(folder.join("huge")).unwrap();
-        huge.set_len(6 << 30).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&huge, b"far", 5 << 30).unwrap();
-    });
-    if !root {
-        let value = image.folder().join("content");
-        image.host_file("content", &pattern(5000));
-        debugfs(&image, &[&format!("write {} more", value.display()), "fallocate /more 5 900"]);
-        debugfs(&image, &["mknod zeros p", "rm zeros"]);
-    }
-    image.check();
-    assert_eq!(read(&image, |reader| reader.read("/more", 5000).unwrap().unwrap()), pattern(5000));
-    if root {
-        assert!(image.debugfs("ex /holes").contains(" 2/ 2"), "a tree of three levels");
-        read(&image, |reader| {
-            assert!(reader.read("/zeros", 1 << 20).unwrap().unwrap() == vec![0; 1 << 20]);
-            let mut want = pattern(30 << 20);
-            (0..6000).for_each(|hole| want[hole * 4096..hole * 4096 + 1024].fill(0));
-            assert!(reader.read("/holes", 30 << 20).unwrap().unwrap() == want);
-            assert_eq!(reader.metadata("/huge").unwrap().unwrap().size, 6 << 30);
-            assert!(matches!(reader.read("/huge", 1 << 20), Err(Ext4Error::TooLarge { .. })));
-        });
-    }
-    let free = image.edit_here(|editor| {
-        for name in ["/zeros", "/holes", "/huge"] {
-            assert!(editor.remove(name).unwrap() == root);
-        }
-        editor.write("/more", small("x"), &plain(0o644)).unwrap();
-        editor.free_bytes()
-    });
-    image.check();
-    image.edit_here(|editor| {
-        assert!(editor.remove("/more").unwrap());
-        assert_eq!(editor.free_bytes(), free + 1024);
-    });
-    image.check();
-}
-
-/// A file of ext3 in a file system that has extents now, made by the kernel and larger than 4 GiB.
-#[test]
-fn sparse_files_without_extents() {
-    let mut image = Image::make(64 * MIB, &["-b", "1024", "-O", "^extent,^64bit"]);
-    image.as_root(|folder| {
-        let huge = std::fs::File::create(folder.join("huge")).unwrap();
-        for place in [0, 13 << 10, 300 << 10, 70 << 20, 5 << 30] {
-            std::os::unix::fs::FileExt::write_all_at(&huge, b"here", place).unwrap();
-        }
-        let sparse = std::fs::File::create(folder.join("sparse")).unwrap();
-        for place in [500, 13 << 10, 300 << 10, 20 << 20] {
-            std::os::unix::fs::FileExt::write_all_at(&sparse, b"here", place).unwrap();
-        }
-    });
-    run("e2fsprogs", Command::new("tune2fs").args(["-O", "extent"]).arg(&image.path));
-    image.check();
-    let root = read(&image, |reader| {
-        let Some(bytes) = reader.read("/sparse", 1 << 30).unwrap() else { return false };
-        assert_eq!(bytes.len(), (20 << 20) + 4);
-        let at = |place: usize| &bytes[place..place + 4];
-        assert!([500, 13 << 10, 300 << 10, 20 << 20].into_iter().all(|place| at(place) == b"here"));
-        assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 16);
-        assert_eq!(reader.metadata("/huge").unwrap().unwrap().size, (5 << 30) + 4);
-        true
-    });
-    image.edit_here(|editor| {
-        assert_eq!(editor.remove("/huge").unwrap(), root);
-        editor.write("/sparse", small("x"), &plain(0o644)).unwrap();
-    });
-    image.check();
-    assert!(image.debugfs("stat /sparse").contains("0x80000"), "the new file has extents");
-}
-
-#[test]
 fn times_where_an_inode_s_extra_part_is_small() {
     let mut image = Image::make(64 * MIB, &["-I", "256"]);
     let sizes = [0, 4, 12, 20, 24, 28, 32];
     image.edit_here(|editor| {
         for size in sizes {
-            let mut attributes = plain(0o644);
-            if size >= 4 {
-                attributes.xattrs.insert(b"user.a".to_vec(), b"1".to_vec());
-            }
-            editor
-                .write(format!("/{size}"), small("x"), &Attributes { xattrs: Default::default(), ..attributes })
-                .unwrap();
+            editor.write(format!("/{size}"), small("x"), &plain(0o644)).unwrap();
         }
     });
     for size in sizes {
@@ -754,53 +425,6 @@ fn a_power_cut_with_these_features() {
         cut.edit_here(|editor| model.compare_editor(editor));
         cut.check();
         model.compare_kernel(&cut);
-    }
-}
-
-/// Metadata alone of an edited image, into a sparse file: e2fsck looks at no contents.
-fn export_metadata(disk: &dyn Disk, path: &Path) {
-    let file = std::fs::File::create(path).unwrap();
-    file.set_len(disk.size()).unwrap();
-    for piece in disk.pieces(0..disk.size()).unwrap() {
-        let len = usize::try_from(piece.len).unwrap();
-        let place = |bytes: &[u8]| std::os::unix::fs::FileExt::write_all_at(&file, bytes, piece.offset).unwrap();
-        match piece.source {
-            imgbake::Source::Bytes(bytes, from) => place(&bytes[from..from + len]),
-            imgbake::Source::File(range) if piece.len <= MIB => {
-                let mut bytes = vec![0; len];
-                range.read_at(0, &mut bytes).unwrap();
-                place(&bytes);
-            }
-            _ => {}
-        }
-    }
-}
-
-#[test]
-fn files_of_more_than_four_gigabytes() {
-    const LARGE: u64 = (5 << 30) + 12_345;
-    for options in [&["-O", "^has_journal"][..], &["-t", "ext2"]] {
-        let mut image = Image::make(8 << 30, &[options, &["-b", "4096", "-N", "2048"]].concat());
-        let path = image.folder().join("large");
-        std::fs::File::create(&path).unwrap().set_len(LARGE).unwrap();
-        let content = Content::File(imgbake::FileRange::whole(HostFile::open(&path).unwrap()));
-        for replaced in [false, true] {
-            let mut overlay = image.overlay();
-            let mut editor = Editor::open(&mut overlay).unwrap();
-            if replaced {
-                assert_eq!(editor.metadata("/large").unwrap().unwrap().size, LARGE);
-                assert!(editor.remove("/large").unwrap());
-            }
-            editor.write("/large", content.clone(), &plain(0o644)).unwrap();
-            assert_eq!(editor.finish().unwrap().mapped_bytes, LARGE);
-            let next = image.folder().join("next.img");
-            export_metadata(&overlay, &next);
-            drop(overlay);
-            std::fs::rename(next, &image.path).unwrap();
-            image.check();
-            assert!(image.debugfs("stat /large").contains(&format!("Size: {LARGE}")));
-        }
-        image.as_root(|folder| assert_eq!(std::fs::metadata(folder.join("large")).unwrap().len(), LARGE));
     }
 }
 
