@@ -4,6 +4,8 @@
 mod extents;
 #[path = "ext4_features.rs"]
 mod features;
+#[path = "ext4_growth.rs"]
+mod growth;
 #[path = "ext4_image.rs"]
 mod image;
 #[path = "ext4_journal.rs"]
