@@ -47,7 +47,13 @@ fn encrypted_folders_are_listed_and_removed_but_never_changed() {
     if !root {
         debugfs(&image, &["sif /sealed flags 0x80800", "sif /secret flags 0x80800"]);
     }
-    image.check();
+    // Without a key's description, which debugfs cannot give, e2fsck would take the marks off.
+    let check = |image: &Image| {
+        if root {
+            image.check()
+        }
+    };
+    check(&image);
     read(&image, |reader| {
         assert_eq!(reader.read("/plain/file", 100).unwrap().unwrap(), b"plain");
         assert_eq!(reader.read_dir("/sealed").unwrap().unwrap().len(), if root { 2 } else { 0 });
@@ -71,7 +77,7 @@ fn encrypted_folders_are_listed_and_removed_but_never_changed() {
         editor.set_mode("/sealed", 0o700).unwrap();
         editor.set_xattr("/secret", b"user.note", &[1; 300]).unwrap();
     });
-    image.check();
+    check(&image);
     if root {
         mounted(&image, "test_dummy_encryption=v2", |folder| {
             assert_eq!(std::fs::read_to_string(folder.join("sealed/inner/file-299")).unwrap(), "secret");
