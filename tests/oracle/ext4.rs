@@ -1,5 +1,11 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
+#[path = "ext4_alike.rs"]
+mod alike;
+#[path = "ext4_debugfs.rs"]
+mod debugfs;
+#[path = "ext4_edits.rs"]
+mod edits;
 #[path = "ext4_extents.rs"]
 mod extents;
 #[path = "ext4_features.rs"]
@@ -12,6 +18,8 @@ mod image;
 mod journal;
 #[path = "ext4_journal_damage.rs"]
 mod journal_damage;
+#[path = "ext4_limits.rs"]
+mod limits;
 #[path = "ext4_marks.rs"]
 mod marks;
 #[path = "ext4_matrix.rs"]
@@ -22,5 +30,7 @@ mod model;
 mod orphan;
 #[path = "ext4_scale.rs"]
 mod scale;
+#[path = "ext4_shuffle.rs"]
+mod shuffle;
 #[path = "ext4_small.rs"]
 mod small;

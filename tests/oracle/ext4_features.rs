@@ -9,7 +9,8 @@ use imgbake::{Content, Disk, FileDisk, HostFile};
 use rustix::fs::XattrFlags;
 
 use super::image::{Image, Mounted, plain, run};
-use super::model::{Model, Random};
+use super::model::{Limits, Model};
+use super::shuffle::{Random, Shuffle};
 
 const MIB: u64 = 1 << 20;
 
@@ -67,18 +68,18 @@ fn fill(root: &Path) {
 }
 
 /// Edits a filled image at random, and has e2fsck and the kernel look at it.
-fn edit_at_random(image: &mut Image, mut model: Model, edits: usize) {
+fn edit_at_random(image: &mut Image, model: Model, edits: usize) {
     let host = image.host_file("content", &pattern(1_000_000));
-    let mut random = Random(77);
-    image.edit_here(|editor| model.compare_editor(editor));
+    let mut shuffle = Shuffle { model, limits: Limits::of(image), random: Random(77), host };
+    image.edit_here(|editor| shuffle.model.compare_editor(editor));
     for _ in 0..3 {
         image.edit_here(|editor| {
-            model.edit(editor, &mut random, &host, edits);
-            model.compare_editor(editor);
+            shuffle.edit(editor, edits);
+            shuffle.model.compare_editor(editor);
         });
         image.check();
-        model.compare_kernel(image);
-        image.edit_here(|editor| model.compare_editor(editor));
+        shuffle.model.compare_kernel(image);
+        image.edit_here(|editor| shuffle.model.compare_editor(editor));
     }
 }
 
@@ -93,7 +94,7 @@ fn filled(size: u64, options: &[&str]) -> (Image, Model) {
     if !root {
         (image, model) = packed(size, options);
     }
-    model.names.remove("/lost+found");
+    model.names.remove(b"/lost+found".as_slice());
     image.check();
     (image, model)
 }
@@ -181,8 +182,10 @@ fn values_in_inodes_of_their_own() {
     assert!(image.debugfs("ea_list /alone").contains("user.big (4096)"));
     mounted(&image, "ro", |folder| {
         let mut model = Model::read_host(folder);
-        model.names.remove("/lost+found");
-        let big = |name: &str| model.nodes[model.names[name]].attributes.xattrs.get(b"user.big".as_slice()).cloned();
+        model.names.remove(b"/lost+found".as_slice());
+        let big = |name: &str| {
+            model.nodes[model.names[name.as_bytes()]].attributes.xattrs.get(b"user.big".as_slice()).cloned()
+        };
         assert_eq!(big("/alone"), Some(pattern(4096)));
         assert_eq!(big("/one"), Some(pattern(20_000)));
         assert_eq!((big("/three"), big("/four")), (None, Some(b"small now".to_vec())));
@@ -202,13 +205,13 @@ fn random_edits_beside_values_in_inodes() {
     let (mut image, mut model) = filled(64 * MIB, &["-O", "ea_inode,inline_data", "-b", "4096"]);
     image.as_root(|folder| {
         // e2fsck takes a short link's target for blocks when the link has a value outside.
-        let names = model.names.keys().filter(|name| !name.starts_with("/link-"));
+        let names = model.names.keys().filter(|name| !name.starts_with(b"/link-"));
         for (number, name) in names.enumerate().filter(|(number, _)| number % 3 == 0) {
-            let path = folder.join(&name[1..]);
+            let path = folder.join(std::str::from_utf8(&name[1..]).unwrap());
             set_xattr(&path, "trusted.big", &pattern(if number % 2 == 0 { 5000 } else { 70 * number }));
         }
         model = Model::read_host(folder);
-        model.names.remove("/lost+found");
+        model.names.remove(b"/lost+found".as_slice());
     });
     image.check();
     edit_at_random(&mut image, model, 150);
@@ -419,7 +422,7 @@ fn a_power_cut_with_these_features() {
         if !root {
             continue;
         }
-        model.names.remove("/lost+found");
+        model.names.remove(b"/lost+found".as_slice());
         assert!(cut.field("Filesystem features").contains("needs_recovery"));
         read(&cut, |reader| assert_eq!(reader.read("/folder-40/new-199", 5000).unwrap().unwrap(), pattern(199 * 20)));
         cut.edit_here(|editor| model.compare_editor(editor));
@@ -465,7 +468,7 @@ fn damaged_images_with_these_features_do_no_harm() {
                     0 => editor.set_xattr(name, b"user.new", &[1; 100]),
                     1 => editor.remove(name).map(drop),
                     2 => editor.write(name, small("new"), &plain(0o644)),
-                    _ => editor.write(format!("{name}/new"), small("new"), &plain(0o644)),
+                    _ => editor.write([name, b"/new".as_slice()].concat(), small("new"), &plain(0o644)),
                 };
             }
             let _ = editor.finish();

@@ -6,8 +6,9 @@ use std::process::Command;
 use imgbake::ext4::Editor;
 use imgbake::{Content, FileRange, HostFile};
 
+use super::edits;
 use super::image::{Image, plain, run};
-use super::model::{Model, Random};
+use super::model::{Limits, Model};
 
 const MIB: u64 = 1 << 20;
 
@@ -73,19 +74,25 @@ fn judge_backups(image: &Image, block_size: &str) -> usize {
     backups
 }
 
+fn edit_at_random(image: &mut Image) {
+    let host = edits::host(image);
+    let mut model = Model { limits: Limits::of(image), ..Model::default() };
+    image.edit_here(|editor| model.edit(editor, &edits::some(5, 100), &host));
+}
+
 /// Edits a file system with meta groups, and grows it step by step to `sizes` in MiB.
 fn judge_meta_groups(block_size: &str, features: &str, sizes: &[u64]) {
     let mut image = make(40 * MIB, block_size, &format!("meta_bg,^resize_inode,{features}"), &[]);
-    let host = image.host_file("content", &vec![3; 1_000_000]);
-    let (mut model, mut random) = (Model::default(), Random(77));
-    image.edit_here(|editor| model.edit(editor, &mut random, &host, 100));
+    let host = edits::host(&image);
+    let mut model = Model { limits: Limits::of(&image), ..Model::default() };
+    image.edit_here(|editor| model.edit(editor, &edits::some(77, 100), &host));
     image.check();
     for size in sizes.iter().map(|size| size * MIB + 12_345) {
         let before = image.copy("before.img");
         grow(&mut image, size);
         compare_with_resize2fs(&image, &before, size);
     }
-    image.edit_here(|editor| model.edit(editor, &mut random, &host, 100));
+    image.edit_here(|editor| model.edit(editor, &edits::some(78, 100), &host));
     image.check();
     assert!(image.field("Filesystem features").contains("meta_bg"));
     assert!(judge_backups(&image, block_size) > 2);
@@ -125,8 +132,7 @@ fn meta_groups_that_the_kernel_began() {
         }
         image.check();
         assert_eq!(image.field("First meta block group"), "1");
-        let host = image.host_file("content", &vec![3; 1_000_000]);
-        image.edit_here(|editor| Model::default().edit(editor, &mut Random(5), &host, 100));
+        edit_at_random(&mut image);
         image.check();
         for size in [to + 50, to * 2, to * 5 + 1] {
             grow(&mut image, size * MIB);
@@ -216,8 +222,7 @@ fn every_backup_will_do_after_edits_and_growth() {
         ("4096", "^64bit,^resize_inode,^sparse_super", [500, 9000]),
     ] {
         let mut image = make(64 * MIB, block_size, features, &[]);
-        let host = image.host_file("content", &vec![3; 1_000_000]);
-        image.edit_here(|editor| Model::default().edit(editor, &mut Random(5), &host, 100));
+        edit_at_random(&mut image);
         judge_backups(&image, block_size);
         for size in sizes {
             grow(&mut image, size * MIB);

@@ -57,6 +57,14 @@ impl Image {
         Self { folder, path }
     }
 
+    /// What an overlay shows, in a file of its own.
+    pub fn of(overlay: &Overlay) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("fs.img");
+        export(overlay, &path);
+        Self { folder, path }
+    }
+
     /// A file beside the image, for contents to map.
     pub fn host_file(&self, name: &str, bytes: &[u8]) -> Arc<HostFile> {
         let path = self.folder.path().join(name);

@@ -198,7 +198,7 @@ fn change_much(folder: &Path) -> Model {
     }
     OpenOptions::new().write(true).open(folder.join("late-3")).unwrap().set_len(50).unwrap();
     let mut model = Model::read_host(folder);
-    model.names.remove("/lost+found");
+    model.names.remove(b"/lost+found".as_slice());
     model
 }
 
@@ -283,7 +283,7 @@ fn fast_commits_are_refused_and_old_ones_are_not() {
         model = Model::read_host(folder);
     });
     let Some(mut cut) = cut else { return };
-    model.names.remove("/lost+found");
+    model.names.remove(b"/lost+found".as_slice());
     cut.edit_here(|editor| model.compare_editor(editor));
     cut.check();
     model.compare_kernel(&cut);

@@ -338,7 +338,7 @@ fn a_power_cut_with_open_files() {
             open
         });
         let Some(mut cut) = cut else { return };
-        model.names.remove("/lost+found");
+        model.names.remove(b"/lost+found".as_slice());
         settles_as_e2fsck(&mut cut);
         model.compare_kernel(&cut);
         cut.check();
