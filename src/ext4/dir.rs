@@ -71,8 +71,8 @@ impl Size {
         let size = entry_size(name.len());
         self.total = self.total.saturating_add(size);
         self.largest = self.largest.max(size);
-        // At the worst the entry parts a leaf into two and gets one of its own.
-        self.leaves = self.leaves.map(|leaves| leaves + 2);
+        // At the worst the entry parts a full leaf into two, and the emptier one has room for it.
+        self.leaves = self.leaves.map(|leaves| leaves + 1);
         self
     }
 
