@@ -75,7 +75,7 @@ impl Volume<'_> {
         }
         let directory = inode.kind() == Some(FileKind::Directory);
         self.free_file_blocks(number)?;
-        self.drop_xattr_block(number)?;
+        self.drop_xattrs(number)?;
         self.free_inode(number, directory)
     }
 

@@ -67,6 +67,7 @@ impl<'disk> Volume<'disk> {
         volume.recover()?;
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.check_unused()?;
             volume.release_orphans()?;
         }
         Ok(volume)

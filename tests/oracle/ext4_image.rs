@@ -40,13 +40,16 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of `size` bytes made by mke2fs with `options`.
+    /// An image of `size` bytes made by mke2fs with `options`: ext4 unless they say otherwise.
     pub fn make(size: u64, options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("fs.img");
         File::create(&path).unwrap().set_len(size).unwrap();
         let mut command = Command::new("mke2fs");
-        command.args(["-q", "-F", "-t", "ext4", "-U", "11223344-5566-7788-99aa-bbccddeeff00"]);
+        command.args(["-q", "-F", "-U", "11223344-5566-7788-99aa-bbccddeeff00"]);
+        if !options.contains(&"-t") {
+            command.args(["-t", "ext4"]);
+        }
         command.args(["-E", "hash_seed=d5a6b1c2-0102-0304-0506-0708090a0b0c"]).args(options).arg(&path);
         // Debian's mke2fs.conf, with what it asks for independent of the host's own.
         command.env("MKE2FS_CONFIG", "/etc/mke2fs.conf").env("E2FSPROGS_FAKE_TIME", "1600000000");
