@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use imgbake::{
     BakeRequest, BuildOptions, JoinRequest, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink, Store,
-    StoreOptions,
+    StoreOptions, ext4::Finding,
 };
 
 use arguments::{
@@ -31,6 +31,7 @@ pub fn run() -> Result<(), Failure> {
     match arguments.command {
         Some(Command::Plan { profile, node, options, json, .. }) => plan(Name { profile, node }, &options, json),
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
+        Some(Command::Verify { image, fs: _, cache, quiet }) => verify(&image, cache.cache_dir, quiet),
         Some(Command::Base(command)) => base(command),
         None => match (arguments.profile, arguments.node) {
             (Some(profile), Some(node)) => bake(Name { profile, node }, &arguments.options, &arguments.output),
@@ -113,6 +114,30 @@ fn profiles(places: &Places) -> Result<(), Failure> {
         )
     });
     print(&lines.collect::<String>())
+}
+
+/// Findings go to standard output, a line each, and a line for each file system behind them.
+fn verify(image: &Path, cache: Option<PathBuf>, quiet: bool) -> Result<(), Failure> {
+    let places = Places::find(None, cache)?;
+    let terminal = Terminal::new(quiet);
+    let store = Store::open(StoreOptions::new(&places.cache)).map_err(|error| Failure::failed(error.hint(), error))?;
+    let mut printed = Ok(());
+    let mut report = |partition: u32, finding: &Finding| {
+        let place = if partition == 0 { String::new() } else { format!("partition {partition}: ") };
+        if printed.is_ok() {
+            printed = print(&format!("{place}{finding}\n"));
+        }
+    };
+    let checked = imgbake::verify_image(image, &store, &terminal, &mut report)
+        .map_err(|error| Failure::failed(error.hint(), error))?;
+    printed?;
+    if !quiet {
+        print(&checked.iter().map(|one| format!("{one}\n")).collect::<String>())?;
+    }
+    match checked.iter().map(|one| one.verified.findings).sum() {
+        0 => Ok(()),
+        findings => Err(Failure::damaged(image, findings)),
+    }
 }
 
 fn base(command: BaseCommand) -> Result<(), Failure> {

@@ -8,6 +8,8 @@
 //! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
 //! holds is put into place, and files that were deleted while they were open are released.
 //!
+//! [`verify`] checks all of a file system and changes nothing.
+//!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features, unless
 //! growth uses up the blocks reserved for descriptors and makes it `meta_bg`. What is not understood (bigalloc,
 //! quota, …) is refused by name, and what is understood in part where an edit would need the rest: encrypted
@@ -51,6 +53,7 @@ mod resize_inode;
 mod superblock;
 mod tree;
 mod truncate;
+mod verify;
 mod volume;
 mod xattr;
 mod xattr_entry;
@@ -63,6 +66,7 @@ pub use error::Ext4Error;
 pub use finish::Summary;
 pub use flags::Mark;
 pub use reader::Reader;
+pub use verify::{Finding, Place, Problem, Verified, label, verify};
 
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -27,6 +27,7 @@ mod progress;
 mod sink;
 mod spec;
 mod store;
+mod verify;
 
 pub use artifact::{Artifact, Checksum, Digest};
 pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
@@ -58,3 +59,4 @@ pub use store::{
     Archive, Cause, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, Store,
     StoreError, StoreOptions,
 };
+pub use verify::{Checked, VerifyError, verify_image};

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sink", &[]),
     ("store", &["artifact", "disk", "image", "progress"]),
     ("base", &["disk", "ext4", "fat", "image", "partition", "progress", "sink"]),
+    ("verify", &["disk", "ext4", "image", "partition", "progress", "store"]),
     // Where they meet.
     (
         "bake",

@@ -70,6 +70,19 @@ pub enum Command {
         #[command(flatten)]
         places: ConfigArgument,
     },
+    /// Check an image and say what is wrong with it; changes nothing
+    Verify {
+        /// The image: a disk with partitions or a bare file system, raw or .xz
+        image: PathBuf,
+        /// Check the ext2, ext3 and ext4 file systems: every structure, as `e2fsck -fn` does
+        #[arg(long, required = true)]
+        fs: bool,
+        #[command(flatten)]
+        cache: CacheArgument,
+        /// Say nothing but what is wrong
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Base images: list them all, or make one from the Debian archive
     #[command(subcommand)]
     Base(BaseCommand),

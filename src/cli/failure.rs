@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// An error on its way to the user.
@@ -15,6 +16,16 @@ impl Failure {
     /// The command was understood and failed: exit code 1.
     pub fn failed(hint: Option<String>, error: impl Error + 'static) -> Self {
         Self { error: Box::new(error), hint, code: 1 }
+    }
+
+    /// An image was found damaged, in so many ways: exit code 1.
+    pub fn damaged(image: &Path, findings: u64) -> Self {
+        let ways = if findings == 1 { "1 thing is".to_owned() } else { format!("{findings} things are") };
+        Self {
+            error: format!("{ways} wrong in `{}`", image.display()).into(),
+            hint: Some("get the image again; if it is your own, repair a copy with `e2fsck -fy`".into()),
+            code: 1,
+        }
     }
 
     /// The command line itself is wrong: exit code 2.

@@ -11,7 +11,7 @@ use super::record::{Number, count, index};
 use super::volume::Volume;
 
 /// Blocks that the inode itself lists.
-const DIRECT: usize = 12;
+pub(super) const DIRECT: usize = 12;
 /// Levels of the deepest of the three trees in an inode.
 const LEVELS: u32 = 3;
 

@@ -73,29 +73,32 @@ impl Layout {
 }
 
 impl Volume<'_> {
-    /// Reads all descriptors, and checks them.
+    /// Reads all descriptors, whatever they say.
     pub(super) fn load_groups(&mut self) -> Result<(), Ext4Error> {
         let size = usize::from(self.layout.descriptor_size);
         self.groups.clear();
-        self.free = Default::default();
         for number in 0..self.layout.descriptor_blocks() {
             let Some(place) = self.layout.descriptor_places(number, &[]).first().copied() else { break };
             let bytes = self.read_block(place)?;
-            for descriptor in bytes.chunks_exact(size).take(index(self.layout.groups()) - self.groups.len()) {
-                let group = Group::new(descriptor.to_vec());
-                self.check_group(&group)?;
-                self.free.blocks += u64::from(group.free_blocks());
-                self.free.inodes += u64::from(group.free_inodes());
-                self.groups.push(group);
-            }
+            let left = index(self.layout.groups()) - self.groups.len();
+            self.groups.extend(bytes.chunks_exact(size).take(left).map(|bytes| Group::new(bytes.to_vec())));
+        }
+        Ok(())
+    }
+
+    /// Refuses wrong descriptors, and adds up what they call free.
+    pub(super) fn check_groups(&mut self) -> Result<(), Ext4Error> {
+        self.free = Default::default();
+        for (number, group) in (0..).zip(&self.groups) {
+            self.check_group(number, group)?;
+            self.free.blocks += u64::from(group.free_blocks());
+            self.free.inodes += u64::from(group.free_inodes());
         }
         self.claims = Claims::new(&self.layout, &self.groups)?;
         Ok(())
     }
 
-    /// Checks the descriptor of the next group.
-    fn check_group(&self, group: &Group) -> Result<(), Ext4Error> {
-        let number = low32(super::record::count(self.groups.len()));
+    fn check_group(&self, number: u32, group: &Group) -> Result<(), Ext4Error> {
         let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s descriptor has a wrong {what}")));
         if self.checksums.descriptors()
             && group.get(group::CHECKSUM) != self.checksums.descriptor(number, group.bytes())

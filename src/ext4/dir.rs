@@ -124,6 +124,19 @@ pub(super) fn entry_size(length: usize) -> usize {
     (NAME + length).next_multiple_of(4)
 }
 
+/// The name of an entry.
+pub(super) fn name(record: &[u8]) -> &[u8] {
+    record.get(NAME..NAME + usize::from(NAME_LENGTH.get(record))).unwrap_or_default()
+}
+
+/// What stands at the end of a block that should have a checksum there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    Right,
+    Wrong,
+    Missing,
+}
+
 /// How a directory's blocks are laid out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Format {
@@ -136,6 +149,20 @@ impl Format {
     /// Bytes for entries in a block.
     pub(super) fn room(&self) -> usize {
         self.block_size - if self.seed.is_some() { TAIL } else { 0 }
+    }
+
+    /// Whether a block ends with its checksum.
+    pub(super) fn tail(&self, block: &[u8]) -> Tail {
+        let Some((body, tail)) = block.split_at_checked(self.room()) else { return Tail::Missing };
+        let dressed = INODE.get(tail) == 0
+            && usize::from(RECORD_LENGTH.get(tail)) == TAIL
+            && NAME_LENGTH.get(tail) == 0
+            && FILE_TYPE.get(tail) == TAIL_TYPE;
+        match self.seed {
+            Some(seed) if dressed && TAIL_CHECKSUM.get(tail) == crc32c(seed, body) => Tail::Right,
+            Some(_) if dressed => Tail::Wrong,
+            _ => Tail::Missing,
+        }
     }
 
     /// A block that holds `entries`; the last one takes what is left.

@@ -13,7 +13,7 @@ const MAGIC: u16 = 0xf30a;
 const HEADER: usize = 12;
 const ENTRY: usize = 12;
 /// Deeper trees do not occur: five levels of 1 KiB blocks hold more than 2^32 blocks.
-const DEEPEST: u16 = 5;
+pub(super) const DEEPEST: u16 = 5;
 /// The longest initialised extent; a length above it marks an uninitialised one.
 const LONGEST: u64 = 32768;
 /// Entries that fit into the inode.
@@ -40,6 +40,73 @@ pub(super) struct Extent {
     pub(super) run: Run,
     /// Allocated but never written: reads as zero.
     pub(super) uninitialised: bool,
+}
+
+/// A node of an extent tree, as the disk has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node<'bytes> {
+    bytes: &'bytes [u8],
+}
+
+impl<'bytes> Node<'bytes> {
+    pub(super) fn new(bytes: &'bytes [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// Levels below; 0 in a leaf.
+    pub(super) fn depth(self) -> u16 {
+        HEADER_DEPTH.get(self.bytes)
+    }
+
+    /// Whether it begins as a node does and its entries lie in it.
+    fn is_node(self) -> bool {
+        let entries = usize::from(HEADER_ENTRIES.get(self.bytes));
+        HEADER_MAGIC.get(self.bytes) == MAGIC
+            && entries <= usize::from(HEADER_MAX.get(self.bytes))
+            && HEADER + entries * ENTRY <= self.bytes.len()
+    }
+
+    /// The same, and as many entries would fit as do; e2fsprogs grants two less.
+    pub(super) fn header_is_right(self) -> bool {
+        let fit = self.bytes.len().saturating_sub(HEADER) / ENTRY;
+        let most = usize::from(HEADER_MAX.get(self.bytes));
+        self.is_node() && most <= fit && most + 2 >= fit
+    }
+
+    fn entries(self) -> impl Iterator<Item = &'bytes [u8]> {
+        let entries = usize::from(HEADER_ENTRIES.get(self.bytes));
+        self.bytes.get(HEADER..).unwrap_or_default().chunks_exact(ENTRY).take(entries)
+    }
+
+    /// The number in the file of the first block below.
+    pub(super) fn first(self) -> Option<u64> {
+        self.entries().next().map(|entry| FIRST.get(entry).into())
+    }
+
+    /// A leaf's extents.
+    pub(super) fn extents(self) -> impl Iterator<Item = Extent> {
+        self.entries().map(|entry| {
+            let length = u64::from(LENGTH.get(entry));
+            let uninitialised = length > LONGEST;
+            let len = if uninitialised { length - LONGEST } else { length };
+            let start = BlockNumber(join32(START_LO.get(entry), START_HI.get(entry).into()));
+            Extent { logical: FIRST.get(entry).into(), run: Run { start, len }, uninitialised }
+        })
+    }
+
+    /// The first block in the file and the place of each node below.
+    pub(super) fn children(self) -> impl Iterator<Item = (u64, BlockNumber)> {
+        self.entries().map(|entry| {
+            (FIRST.get(entry).into(), BlockNumber(join32(CHILD_LO.get(entry), CHILD_HI.get(entry).into())))
+        })
+    }
+
+    /// Whether the checksum behind the entries is right, counted from the inode's seed.
+    pub(super) fn checksum_is_right(self, seed: u32) -> bool {
+        let tail = HEADER + usize::from(HEADER_MAX.get(self.bytes)) * ENTRY;
+        let stored = self.bytes.get(tail..tail + 4).and_then(|tail| tail.try_into().ok()).map(u32::from_le_bytes);
+        stored == Some(crc32c(seed, self.bytes.get(..tail).unwrap_or_default()))
+    }
 }
 
 /// All blocks of a file: its contents in order, and those of the tree that lists them.
@@ -84,46 +151,36 @@ impl Volume<'_> {
 
     /// Checks a node's header; answers its depth.
     fn check_node(&self, walk: &Walk, node: &[u8], depth: Option<u16>) -> Result<u16, Ext4Error> {
-        let entries = usize::from(HEADER_ENTRIES.get(node));
-        let found = HEADER_DEPTH.get(node);
-        let right = HEADER_MAGIC.get(node) == MAGIC
-            && entries <= usize::from(HEADER_MAX.get(node))
-            && HEADER + entries * ENTRY <= node.len()
-            && depth.is_none_or(|depth| depth == found && entries > 0)
-            && found <= DEEPEST;
+        let node = Node::new(node);
+        let found = node.depth();
+        let right =
+            node.is_node() && depth.is_none_or(|depth| depth == found && node.first().is_some()) && found <= DEEPEST;
         if right { Ok(found) } else { Err(walk.damaged("has a malformed extent tree")) }
     }
 
     /// Collects the extents below `node`. Logical blocks must ascend, so no node can be met twice.
     fn walk_node(&self, walk: &Walk, node: &[u8], depth: u16, found: &mut FileBlocks) -> Result<(), Ext4Error> {
-        let entries = usize::from(HEADER_ENTRIES.get(node));
-        for entry in node.get(HEADER..).unwrap_or_default().chunks_exact(ENTRY).take(entries) {
-            let first = u64::from(FIRST.get(entry));
+        let check_order = |first: u64, found: &FileBlocks| {
             let next = found.extents.last().map_or(0, |last| last.logical + last.run.len);
-            if first < next {
-                return Err(walk.damaged("has extents that overlap"));
-            }
-            if depth == 0 {
-                let length = u64::from(LENGTH.get(entry));
-                let uninitialised = length > LONGEST;
-                let len = if uninitialised { length - LONGEST } else { length };
-                let start = BlockNumber(join32(START_LO.get(entry), START_HI.get(entry).into()));
-                if len == 0 || !self.layout.contains(start, len) {
+            if first < next { Err(walk.damaged("has extents that overlap")) } else { Ok(()) }
+        };
+        if depth == 0 {
+            for extent in Node::new(node).extents() {
+                check_order(extent.logical, found)?;
+                if extent.run.len == 0 || !self.layout.contains(extent.run.start, extent.run.len) {
                     return Err(walk.damaged("has an extent outside of the file system"));
                 }
-                found.extents.push(Extent { logical: first, run: Run { start, len }, uninitialised });
-                continue;
+                found.extents.push(extent);
             }
-            let child = BlockNumber(join32(CHILD_LO.get(entry), CHILD_HI.get(entry).into()));
+            return Ok(());
+        }
+        for (first, child) in Node::new(node).children() {
+            check_order(first, found)?;
             found.tree.push(child);
             let bytes = self.read_block(child)?;
             self.check_node(walk, &bytes, Some(depth - 1))?;
-            let tail = HEADER + usize::from(HEADER_MAX.get(&bytes)) * ENTRY;
-            if self.checksums.metadata() {
-                let stored = bytes.get(tail..tail + 4).and_then(|tail| tail.try_into().ok()).map(u32::from_le_bytes);
-                if stored != Some(crc32c(walk.seed, bytes.get(..tail).unwrap_or_default())) {
-                    return Err(walk.damaged("has an extent block with a wrong checksum"));
-                }
+            if self.checksums.metadata() && !Node::new(&bytes).checksum_is_right(walk.seed) {
+                return Err(walk.damaged("has an extent block with a wrong checksum"));
             }
             self.walk_node(walk, &bytes, depth - 1, found)?;
         }

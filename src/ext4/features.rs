@@ -4,6 +4,7 @@
 use super::error::Ext4Error;
 use super::superblock::{FEATURE_COMPAT, FEATURE_INCOMPAT, FEATURE_RO_COMPAT, Superblock};
 
+pub(super) const IMAGIC_INODES: u32 = 0x2;
 pub(super) const HAS_JOURNAL: u32 = 0x4;
 pub(super) const EXT_ATTR: u32 = 0x8;
 pub(super) const RESIZE_INODE: u32 = 0x10;
@@ -22,9 +23,9 @@ pub(super) const FLEX_BG: u32 = 0x200;
 pub(super) const EA_INODE: u32 = 0x400;
 pub(super) const CSUM_SEED: u32 = 0x2000;
 pub(super) const LARGEDIR: u32 = 0x4000;
-const INLINE_DATA: u32 = 0x8000;
+pub(super) const INLINE_DATA: u32 = 0x8000;
 const ENCRYPT: u32 = 0x1_0000;
-const CASEFOLD: u32 = 0x2_0000;
+pub(super) const CASEFOLD: u32 = 0x2_0000;
 
 pub(super) const SPARSE_SUPER: u32 = 0x1;
 pub(super) const LARGE_FILE: u32 = 0x2;
@@ -32,6 +33,7 @@ pub(super) const HUGE_FILE: u32 = 0x8;
 pub(super) const GDT_CSUM: u32 = 0x10;
 pub(super) const DIR_NLINK: u32 = 0x20;
 pub(super) const EXTRA_ISIZE: u32 = 0x40;
+pub(super) const QUOTA: u32 = 0x100;
 pub(super) const BIGALLOC: u32 = 0x200;
 pub(super) const METADATA_CSUM: u32 = 0x400;
 pub(super) const VERITY: u32 = 0x8000;

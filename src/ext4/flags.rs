@@ -10,11 +10,11 @@ use super::error::{Ext4Error, show};
 use super::inode::{self, Inode, InodeNumber};
 use super::path::Place;
 
-const IMMUTABLE: u32 = 0x10;
-const APPEND: u32 = 0x20;
+pub(super) const IMMUTABLE: u32 = 0x10;
+pub(super) const APPEND: u32 = 0x20;
 const COMPRESSED_BLOCKS: u32 = 0x200;
-const ENCRYPT: u32 = 0x800;
-const CASEFOLD: u32 = 0x4000_0000;
+pub(super) const ENCRYPT: u32 = 0x800;
+pub(super) const CASEFOLD: u32 = 0x4000_0000;
 
 /// What new inodes of any kind take over: nodump, noatime.
 const INHERITED: u32 = 0x40 | 0x80;

@@ -25,7 +25,11 @@ const UNSIGNED_FLAG: u32 = 0x2;
 impl Hasher {
     /// The hash for new indexes; none if the file system asks for one that we do not know.
     pub(super) fn new(superblock: &Superblock) -> Option<Self> {
-        let version = superblock.get(superblock::DEF_HASH_VERSION);
+        Self::with_version(superblock, superblock.get(superblock::DEF_HASH_VERSION))
+    }
+
+    /// The hash of an index whose root names this version.
+    pub(super) fn with_version(superblock: &Superblock, version: u8) -> Option<Self> {
         let function = match version {
             0 | 3 => Function::Legacy,
             1 | 4 => Function::HalfMd4,

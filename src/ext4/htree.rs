@@ -2,15 +2,17 @@
 //! Written from the kernel's Documentation/filesystems/ext4/directory.rst.
 
 use super::checksum::crc32c;
-use super::dir::{Entry, Format, entry_size, put_entry, short};
+use super::dir::{Entry, Format, INODE, NAME_LENGTH, RECORD_LENGTH, entry_size, put_entry, short};
 use super::hash::Hasher;
 use super::inode::InodeNumber;
 use super::record::{count, fields, index};
 
 fields! {
+    0x18 RESERVED: u32, "dx_root_info.reserved_zero";
     0x1c HASH_VERSION: u8, "dx_root_info.hash_version";
     0x1d INFO_LENGTH: u8, "dx_root_info.info_length: 8";
     0x1e INDIRECT_LEVELS: u8, "dx_root_info.indirect_levels: levels between root and leaves";
+    0x1f UNUSED_FLAGS: u8, "dx_root_info.unused_flags";
     0x0 LIMIT: u16, "dx_countlimit.limit: entries that fit";
     0x2 COUNT: u16, "dx_countlimit.count: entries in use";
     0x0 HASH: u32, "dx_entry.hash: the smallest of its block; the first entry has none";
@@ -51,12 +53,7 @@ struct Limits {
 
 impl Limits {
     fn new(format: Format, large: bool) -> Self {
-        let tail = if format.seed.is_some() { TAIL } else { 0 };
-        Self {
-            root: (format.block_size - ROOT_ENTRIES - tail) / ENTRY,
-            node: (format.block_size - NODE_ENTRIES - tail) / ENTRY,
-            levels: if large { 2 } else { 1 },
-        }
+        Self { root: limit(format, ROOT_ENTRIES), node: limit(format, NODE_ENTRIES), levels: if large { 2 } else { 1 } }
     }
 }
 
@@ -187,11 +184,47 @@ fn put_children(node: &mut [u8], at: usize, limit: usize, children: &[Child], fo
     LIMIT.set(table, short(limit));
     COUNT.set(table, short(children.len()));
     if let Some(seed) = format.seed {
-        let used = node.get(..at + children.len() * ENTRY).unwrap_or_default();
-        // The tail counts with its checksum as zero.
-        let checksum = crc32c(crc32c(seed, used), &[0; TAIL]);
+        let checksum = checksum(seed, node, at);
         TAIL_CHECKSUM.set(node.get_mut(at + limit * ENTRY..).unwrap_or_default(), checksum);
     }
+}
+
+/// The checksum of a node whose entries begin at `at`.
+fn checksum(seed: u32, node: &[u8], at: usize) -> u32 {
+    let table = node.get(at..).unwrap_or_default();
+    let used = node.get(..at + usize::from(COUNT.get(table)) * ENTRY).unwrap_or_default();
+    let tail = at + usize::from(LIMIT.get(table)) * ENTRY;
+    // The kernel leaves in the tail's reserved half what was there before; the checksum itself counts as zero.
+    let reserved = node.get(tail..tail + TAIL / 2).unwrap_or_default();
+    crc32c(crc32c(crc32c(seed, used), reserved), &[0; TAIL / 2])
+}
+
+/// Whether the checksum of a node whose entries begin at `at` is right.
+pub(super) fn checksum_is_right(seed: u32, node: &[u8], at: usize) -> bool {
+    let limit = usize::from(LIMIT.get(node.get(at..).unwrap_or_default()));
+    let tail = node.get(at + limit * ENTRY..).unwrap_or_default();
+    TAIL_CHECKSUM.get(tail) == checksum(seed, node, at)
+}
+
+/// Where the entries of a root or of another node begin.
+pub(super) fn entries_start(node: &[u8], root: bool) -> usize {
+    if root { ROOT_ENTRIES - 8 + usize::from(INFO_LENGTH.get(node)) } else { NODE_ENTRIES }
+}
+
+/// Whether a block looks like a node that is not the root: all of it an empty entry.
+pub(super) fn is_node(block: &[u8]) -> bool {
+    INODE.get(block) == 0 && usize::from(RECORD_LENGTH.get(block)) == block.len() && NAME_LENGTH.get(block) == 0
+}
+
+/// Entries that fit into a block whose first one begins at `at`.
+pub(super) fn limit(format: Format, at: usize) -> usize {
+    let tail = if format.seed.is_some() { TAIL } else { 0 };
+    format.block_size.saturating_sub(at + tail) / ENTRY
+}
+
+/// The hashes and blocks of the first `amount` entries; the first one has no hash of its own.
+pub(super) fn children(table: &[u8], amount: usize) -> impl Iterator<Item = (u32, u32)> {
+    table.chunks_exact(ENTRY).take(amount).map(|entry| (HASH.get(entry), BLOCK.get(entry)))
 }
 
 #[cfg(test)]

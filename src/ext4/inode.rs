@@ -16,10 +16,14 @@ pub(super) const RESIZE: InodeNumber = InodeNumber(7);
 
 /// The directory has a hash index.
 pub(super) const INDEX_FLAG: u32 = 0x1000;
+/// An inode of AFS.
+pub(super) const IMAGIC_FLAG: u32 = 0x2000;
 /// i_blocks counts blocks of the file system.
 pub(super) const HUGE_FILE_FLAG: u32 = 0x4_0000;
 /// The block field holds an extent tree.
 pub(super) const EXTENTS_FLAG: u32 = 0x8_0000;
+/// fs-verity's hashes lie behind the contents.
+pub(super) const VERITY_FLAG: u32 = 0x10_0000;
 /// The inode is an extended attribute's value.
 pub(super) const EA_INODE_FLAG: u32 = 0x20_0000;
 /// The contents are in the inode itself.
@@ -51,6 +55,7 @@ fields! {
     0x64 GENERATION: u32, "i_generation";
     0x68 FILE_ACL_LO: u32, "i_file_acl_lo: block of extended attributes";
     0x6c SIZE_HIGH: u32, "i_size_high";
+    0x70 FADDR: u32, "i_obso_faddr: of a fragment, which nobody has";
     0x74 BLOCKS_HIGH: u16, "l_i_blocks_high";
     0x76 FILE_ACL_HIGH: u16, "l_i_file_acl_high";
     0x78 UID_HIGH: u16, "l_i_uid_high";

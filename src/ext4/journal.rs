@@ -95,7 +95,14 @@ struct Journal {
 
 impl Journal {
     /// Checks that `superblock` fits the journal in `extents`, which has `blocks` blocks.
-    fn parse(superblock: Vec<u8>, extents: Vec<Extent>, blocks: u64, block_size: u32) -> Result<Self, Ext4Error> {
+    /// Where its log would lie matters only to one that `has_log`.
+    fn parse(
+        superblock: Vec<u8>,
+        extents: Vec<Extent>,
+        blocks: u64,
+        block_size: u32,
+        has_log: bool,
+    ) -> Result<Self, Ext4Error> {
         let damaged = |what: &str| Err(Ext4Error::corrupt(format!("the journal {what}")));
         let version = be32(&superblock, HEADER_TYPE);
         if be32(&superblock, 0) != MAGIC || !matches!(version, SUPERBLOCK_V1 | SUPERBLOCK_V2) {
@@ -114,7 +121,8 @@ impl Journal {
             Some(be32(&superblock, S_NUM_FC_BLOCKS)).filter(|blocks| *blocks != 0).unwrap_or(DEFAULT_FC_BLOCKS)
         };
         let last = maxlen.saturating_sub(fast);
-        if be32(&superblock, S_BLOCKSIZE) != block_size || u64::from(maxlen) > blocks || first >= last || first == 0 {
+        let nowhere = first >= last || first == 0;
+        if be32(&superblock, S_BLOCKSIZE) != block_size || u64::from(maxlen) > blocks || has_log && nowhere {
             return damaged("has a superblock that contradicts itself");
         }
         if start != 0 && !(first..last).contains(&start) {
@@ -237,7 +245,16 @@ impl Volume<'_> {
         Ok(())
     }
 
+    /// Whether a journal that nobody needs holds no changes.
+    pub(super) fn journal_is_empty(&mut self, number: InodeNumber) -> Result<bool, Ext4Error> {
+        Ok(self.look_at_journal(number, false)?.start().is_none())
+    }
+
     fn open_journal(&mut self, number: InodeNumber) -> Result<Journal, Ext4Error> {
+        self.look_at_journal(number, true)
+    }
+
+    fn look_at_journal(&mut self, number: InodeNumber, has_log: bool) -> Result<Journal, Ext4Error> {
         let damaged = |what: &str| Err(Ext4Error::corrupt(format!("the journal {what}")));
         let inode = self.inode(number)?;
         if inode.kind() != Some(FileKind::File) || inode.get(inode::LINKS_COUNT) == 0 {
@@ -253,7 +270,7 @@ impl Volume<'_> {
         }
         let Some(first) = extents.first() else { return damaged("is empty") };
         let superblock = self.read_block(first.run.start)?;
-        Journal::parse(superblock, extents, blocks, self.layout.block_size)
+        Journal::parse(superblock, extents, blocks, self.layout.block_size, has_log)
     }
 
     /// Reads again what the journal may have changed: everything that was read before it.

@@ -80,6 +80,6 @@ impl Volume<'_> {
 }
 
 /// Where the list holds the first group's descriptor block `number`.
-fn reserved_slot(layout: &Layout, number: u64) -> usize {
+pub(super) fn reserved_slot(layout: &Layout, number: u64) -> usize {
     index(number % count(layout.addresses())) * 4
 }

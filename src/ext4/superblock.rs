@@ -29,7 +29,9 @@ fields! {
     0x18 LOG_BLOCK_SIZE: u32, "s_log_block_size: block size is 1024 shifted by this";
     0x1c LOG_CLUSTER_SIZE: u32, "s_log_cluster_size: with bigalloc";
     0x20 BLOCKS_PER_GROUP: u32, "s_blocks_per_group";
+    0x24 CLUSTERS_PER_GROUP: u32, "s_clusters_per_group: the blocks without bigalloc";
     0x28 INODES_PER_GROUP: u32, "s_inodes_per_group";
+    0x2c MTIME: u32, "s_mtime: last mount, seconds";
     0x30 WTIME: u32, "s_wtime: last write, seconds";
     0x38 MAGIC_NUMBER: u16, "s_magic: 0xef53";
     0x3a STATE: u16, "s_state: clean, errors, orphans";
@@ -40,6 +42,7 @@ fields! {
     0x5c FEATURE_COMPAT: u32, "s_feature_compat";
     0x60 FEATURE_INCOMPAT: u32, "s_feature_incompat";
     0x64 FEATURE_RO_COMPAT: u32, "s_feature_ro_compat";
+    0xcd PREALLOC_DIR_BLOCKS: u8, "s_prealloc_dir_blocks: blocks a directory may have past its size";
     0xce RESERVED_GDT_BLOCKS: u16, "s_reserved_gdt_blocks: descriptor blocks kept for growth";
     0xe0 JOURNAL_INUM: u32, "s_journal_inum: the journal's inode";
     0xe8 LAST_ORPHAN: u32, "s_last_orphan: head of the list of deleted but open files";
@@ -50,6 +53,7 @@ fields! {
     0xfc DEF_HASH_VERSION: u8, "s_def_hash_version: for new directory indexes";
     0xfe DESC_SIZE: u16, "s_desc_size: bytes of a group descriptor with 64bit";
     0x104 FIRST_META_BG: u32, "s_first_meta_bg: blocks of descriptors outside of meta groups, with meta_bg";
+    0x108 MKFS_TIME: u32, "s_mkfs_time: when it was made, seconds";
     0x150 BLOCKS_COUNT_HI: u32, "s_blocks_count_hi";
     0x154 R_BLOCKS_COUNT_HI: u32, "s_r_blocks_count_hi";
     0x158 FREE_BLOCKS_COUNT_HI: u32, "s_free_blocks_count_hi";
@@ -57,9 +61,12 @@ fields! {
     0x160 FLAGS: u32, "s_flags: 1 signed, 2 unsigned directory hash";
     0x168 MMP_BLOCK: u64, "s_mmp_block: with mmp";
     0x175 CHECKSUM_TYPE: u8, "s_checksum_type: 1 is crc32c";
+    0x240 USR_QUOTA_INUM: u32, "s_usr_quota_inum: quotas of users";
+    0x244 GRP_QUOTA_INUM: u32, "s_grp_quota_inum: quotas of groups";
     0x248 OVERHEAD_CLUSTERS: u32, "s_overhead_clusters: 0 makes the kernel count";
     0x24c BACKUP_BGS_0: u32, "s_backup_bgs, first: with sparse_super2";
     0x250 BACKUP_BGS_1: u32, "s_backup_bgs, second: with sparse_super2";
+    0x26c PRJ_QUOTA_INUM: u32, "s_prj_quota_inum: quotas of projects";
     0x270 CHECKSUM_SEED: u32, "s_checksum_seed: with metadata_csum_seed";
     0x274 WTIME_HI: u8, "s_wtime_hi";
     0x280 ORPHAN_FILE_INUM: u32, "s_orphan_file_inum: with orphan_file";
@@ -77,24 +84,36 @@ pub(super) struct Superblock {
 impl Superblock {
     /// Checks that `bytes` are a superblock that we can work with.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, Ext4Error> {
-        let superblock = Self { bytes };
-        let found = superblock.get(MAGIC_NUMBER);
-        if found != MAGIC {
-            return Err(Ext4Error::NotExt4 { found });
-        }
-        if superblock.get(REV_LEVEL) > DYNAMIC_REVISION {
-            return Err(Ext4Error::unsupported(format!("revision {}", superblock.get(REV_LEVEL))));
-        }
-        features::check_readable(&superblock)?;
-        if superblock.has_ro_compat(features::METADATA_CSUM) {
-            if superblock.get(CHECKSUM_TYPE) != 1 {
-                return Err(Ext4Error::unsupported(format!("checksums of type {}", superblock.get(CHECKSUM_TYPE))));
-            }
-            if superblock.get(CHECKSUM) != superblock.checksum() {
-                return Err(Ext4Error::corrupt("the superblock's checksum is wrong"));
-            }
+        let superblock = Self::from_disk(bytes)?;
+        superblock.check_understood()?;
+        if !superblock.checksum_is_right() {
+            return Err(Ext4Error::corrupt("the superblock's checksum is wrong"));
         }
         Ok(superblock)
+    }
+
+    /// Whatever has the magic number.
+    pub(super) fn from_disk(bytes: Vec<u8>) -> Result<Self, Ext4Error> {
+        let superblock = Self { bytes };
+        let found = superblock.get(MAGIC_NUMBER);
+        if found == MAGIC { Ok(superblock) } else { Err(Ext4Error::NotExt4 { found }) }
+    }
+
+    /// Refuses, by name, what we could not read.
+    pub(super) fn check_understood(&self) -> Result<(), Ext4Error> {
+        if self.get(REV_LEVEL) > DYNAMIC_REVISION {
+            return Err(Ext4Error::unsupported(format!("revision {}", self.get(REV_LEVEL))));
+        }
+        features::check_readable(self)?;
+        if self.has_ro_compat(features::METADATA_CSUM) && self.get(CHECKSUM_TYPE) != 1 {
+            return Err(Ext4Error::unsupported(format!("checksums of type {}", self.get(CHECKSUM_TYPE))));
+        }
+        Ok(())
+    }
+
+    /// Whether the checksum is right, if there is one.
+    pub(super) fn checksum_is_right(&self) -> bool {
+        !self.has_ro_compat(features::METADATA_CSUM) || self.get(CHECKSUM) == self.checksum()
     }
 
     /// Refuses a file system that its last user left in need of repair.

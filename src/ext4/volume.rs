@@ -47,9 +47,23 @@ impl<'disk> Volume<'disk> {
         }
         disk.read_at(superblock::OFFSET, &mut bytes, "read the superblock")?;
         let superblock = Superblock::parse(bytes)?;
+        let mut volume = Self::over(disk, superblock)?;
+        volume.load_groups()?;
+        volume.check_groups()?;
+        volume.recover()?;
+        if volume.disk.may_write() {
+            volume.superblock.check_state()?;
+            volume.check_unused()?;
+            volume.release_orphans()?;
+        }
+        Ok(volume)
+    }
+
+    /// A volume with this superblock, of which nothing else has been looked at.
+    pub(super) fn over(disk: Access<'disk>, superblock: Superblock) -> Result<Self, Ext4Error> {
         let layout = usable_layout(&superblock, &disk)?;
         let checksums = Checksums::new(&superblock);
-        let mut volume = Self {
+        Ok(Self {
             disk,
             superblock,
             layout,
@@ -62,15 +76,7 @@ impl<'disk> Volume<'disk> {
             changed: BTreeMap::new(),
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
-        };
-        volume.load_groups()?;
-        volume.recover()?;
-        if volume.disk.may_write() {
-            volume.superblock.check_state()?;
-            volume.check_unused()?;
-            volume.release_orphans()?;
-        }
-        Ok(volume)
+        })
     }
 
     /// Takes another superblock for the one that it was opened with, and forgets what was read by that one.
@@ -82,7 +88,8 @@ impl<'disk> Volume<'disk> {
         self.checksums = Checksums::new(&superblock);
         (self.superblock, self.layout) = (superblock, layout);
         self.inodes.clear();
-        self.load_groups()
+        self.load_groups()?;
+        self.check_groups()
     }
 
     pub(super) fn group(&mut self, number: u32) -> Result<&mut Group, Ext4Error> {
@@ -189,7 +196,8 @@ impl<'disk> Volume<'disk> {
         Ok(bitmap)
     }
 
-    fn bitmap_checksum(&self, bytes: &[u8], bits: u32) -> u32 {
+    /// The checksum of a bitmap with `bits` bits.
+    pub(super) fn bitmap_checksum(&self, bytes: &[u8], bits: u32) -> u32 {
         crc32c(self.checksums.seed(), bytes.get(..index(bits / 8)).unwrap_or_default())
     }
 

@@ -6,19 +6,20 @@ use super::error::Ext4Error;
 use super::features;
 use super::inode::InodeNumber;
 use super::layout::{BlockNumber, Run};
-use super::record::{Field, fields, index};
+use super::record::{fields, index};
 use super::volume::Volume;
 use super::xattr_entry::{END, encode, parse, size};
 use super::xattr_name::{Name, Value, Xattrs};
 
-const MAGIC: u32 = 0xea02_0000;
+/// What a block of attributes, or those in an inode, begin with.
+pub(super) const MAGIC: u32 = 0xea02_0000;
 /// Bytes before the entries of a block.
-const BLOCK_HEADER: usize = 32;
+pub(super) const BLOCK_HEADER: usize = 32;
 /// Bytes before the entries in an inode.
-const BODY_HEADER: usize = 4;
+pub(super) const BODY_HEADER: usize = 4;
 
-const HEADER_MAGIC: Field<u32> = Field::at(0);
 fields! {
+    0x00 HEADER_MAGIC: u32, "h_magic: 0xea020000";
     0x04 REFERENCES: u32, "h_refcount: inodes that share the block";
     0x08 BLOCKS: u32, "h_blocks: always 1";
     0x0c BLOCK_HASH: u32, "h_hash: of all entries";
@@ -108,7 +109,8 @@ impl Volume<'_> {
         Ok(bytes)
     }
 
-    fn xattr_checksum(&self, place: BlockNumber, bytes: &[u8]) -> u32 {
+    /// The checksum of a block of attributes.
+    pub(super) fn xattr_checksum(&self, place: BlockNumber, bytes: &[u8]) -> u32 {
         let mut copy = bytes.to_vec();
         BLOCK_CHECKSUM.set(&mut copy, 0);
         crc32c(crc32c(self.checksums.seed(), &place.0.to_le_bytes()), &copy)

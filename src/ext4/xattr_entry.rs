@@ -7,7 +7,7 @@ use super::record::{Number, fields, index};
 use super::xattr_name::{Name, Value, Xattrs};
 
 /// Bytes before an entry's name.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// The zeros that end the entries.
 pub(super) const END: usize = 4;
 
@@ -96,7 +96,17 @@ pub(super) fn encode(area: &mut [u8], offset: usize, xattrs: &Xattrs, hashed: bo
 }
 
 fn entry_hash(name: &[u8], value: &[u8]) -> u32 {
-    let hash = name.iter().fold(0u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
+    hash_with(name, value, |byte| byte.into())
+}
+
+/// Whether `hash` is that of an entry. Some systems took the bytes of a name for signed numbers.
+pub(super) fn is_entry_hash(hash: u32, name: &[u8], value: &[u8]) -> bool {
+    let signed = |byte: u8| i32::from(byte.cast_signed()).cast_unsigned();
+    hash == entry_hash(name, value) || hash == hash_with(name, value, signed)
+}
+
+fn hash_with(name: &[u8], value: &[u8], character: impl Fn(u8) -> u32) -> u32 {
+    let hash = name.iter().fold(0u32, |hash, byte| hash.rotate_left(5) ^ character(*byte));
     value.chunks(4).fold(hash, |hash, chunk| {
         let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         hash.rotate_left(16) ^ word
