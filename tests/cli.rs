@@ -10,3 +10,5 @@ mod plan;
 mod refusals;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "cli/verify.rs"]
+mod verify;

@@ -34,3 +34,5 @@ mod scale;
 mod shuffle;
 #[path = "ext4_small.rs"]
 mod small;
+#[path = "ext4_verify.rs"]
+mod verify;

@@ -180,6 +180,11 @@ impl Image {
         run("e2fsprogs", Command::new("debugfs").arg("-R").arg(request).arg(&self.path))
     }
 
+    /// Has debugfs change something.
+    pub fn debugfs_w(&self, request: &str) {
+        run("e2fsprogs", Command::new("debugfs").arg("-w").arg("-R").arg(request).arg(&self.path));
+    }
+
     /// A field of `dumpe2fs -h`.
     pub fn field(&self, name: &str) -> String {
         let text = run("e2fsprogs", Command::new("dumpe2fs").arg("-h").arg(&self.path));
