@@ -8,9 +8,9 @@
 //! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
 //! holds is put into place, and files that were deleted while they were open are released.
 //!
-//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
-//! refused by name.
+//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features, unless
+//! growth uses up the blocks reserved for descriptors and makes it `meta_bg`. What is not understood
+//! (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is refused by name.
 
 mod access;
 mod acl;

@@ -75,7 +75,8 @@ impl<'disk> Editor<'disk> {
         self.time = Some(time);
     }
 
-    /// Makes the file system `size` bytes large, rounded down to what block groups allow.
+    /// Makes the file system `size` bytes large, rounded down to what block groups allow. If the blocks reserved
+    /// for descriptors do not suffice, its feature `resize_inode` becomes `meta_bg`, as when the kernel grows it.
     ///
     /// # Errors
     /// [`Ext4Error::DiskTooSmall`], [`Ext4Error::Shrink`], [`Ext4Error::GrowLimit`].

@@ -187,8 +187,8 @@ pub enum Ext4Error {
     /// An edit failed half way, and the rest of the batch must not be written without it.
     #[error("nothing was written: an edit before had failed half way")]
     Torn,
-    /// The file system was not made to grow that far.
-    #[error("the file system cannot grow to {asked} bytes: it was made to grow to {limit} bytes at the most")]
+    /// The file system cannot count so many blocks or inodes.
+    #[error("the file system cannot grow to {asked} bytes: it can count the blocks and inodes of {limit} bytes")]
     GrowLimit {
         /// Bytes asked for.
         asked: u64,

@@ -90,8 +90,8 @@ impl Image {
         true
     }
 
-    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open files
-    /// for example, lives until then. The image itself is unmounted as usual.
+    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open
+    /// files for example, lives until then. The image itself is unmounted as usual.
     pub fn power_cut<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> Option<Self> {
         if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return None;
@@ -194,6 +194,7 @@ impl Image {
 
 /// A file system that the kernel has mounted, until it goes out of scope.
 pub struct Mounted {
+    image: PathBuf,
     folder: PathBuf,
 }
 
@@ -201,7 +202,7 @@ impl Mounted {
     pub fn new(image: &Path, folder: PathBuf, options: &str) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
         run("mount", Command::new("mount").args(["-o", options]).arg(image).arg(&folder));
-        Self { folder }
+        Self { image: image.to_owned(), folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -211,9 +212,14 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold it for a moment.
+        // A process that another test is just starting may hold it for a moment, and one with a mount namespace of
+        // its own even once it is unmounted here: the kernel has written everything when the loop device is gone.
+        let mut unmounted = false;
         for _ in 0..100 {
-            if Command::new("umount").arg(&self.folder).output().is_ok_and(|output| output.status.success()) {
+            let umount = || Command::new("umount").arg(&self.folder).output();
+            unmounted = unmounted || umount().is_ok_and(|output| output.status.success());
+            let loops = Command::new("/usr/sbin/losetup").arg("-j").arg(&self.image).output();
+            if unmounted && loops.is_ok_and(|output| output.stdout.is_empty()) {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
