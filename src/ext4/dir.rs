@@ -285,15 +285,14 @@ impl Volume<'_> {
         self.enough_blocks(&directory.size.with(name)).ok_or(too_large)
     }
 
-    /// The number of blocks that the directory can do with.
-    pub(super) fn least_blocks(&self, number: InodeNumber, directory: &Directory) -> Result<u64, Ext4Error> {
+    /// The number of blocks that the directory can do with; counts its leaves for that.
+    pub(super) fn least_blocks(&self, number: InodeNumber, directory: &mut Directory) -> u64 {
         let format = self.directory_format(0);
-        let linear = self.split_linear(&self.dots(number, directory), directory, format).len();
-        let indexed = self.hasher().filter(|_| linear > 1).and_then(|hasher| {
-            let leaves = htree::count_leaves(directory.named(), &hasher, format);
-            htree::blocks(leaves, format, self.large_directories())
-        });
-        Ok(indexed.map_or(count(linear), |indexed| indexed.min(count(linear))))
+        let linear = count(self.split_linear(&self.dots(number, directory), directory, format).len());
+        let Some(hasher) = self.hasher().filter(|_| linear > 1) else { return linear };
+        let leaves = htree::count_leaves(directory.named(), &hasher, format);
+        directory.size.leaves = Some(leaves);
+        htree::blocks(leaves, format, self.large_directories()).map_or(linear, |indexed| indexed.min(linear))
     }
 
     /// The directory's blocks, and whether the first is an index. There is one if no more than `spare` blocks

@@ -1,8 +1,9 @@
 //! Room for what only the end of a batch writes: changed directories take their blocks in `finish`, so
 //! every edit leaves as many free as they can need, or fails with nothing changed.
 //!
-//! While there is plenty of room an upper bound for each directory will do. Where it gets tight an edit is
-//! made on trial: what the directories need is counted, and the edit undone if that is too much.
+//! While there is plenty of room an upper bound for each directory will do. Where it gets tight, what they need
+//! is counted; that frees what the bounds were too large by, so it is not often done again. Only where even
+//! that is not enough an edit is made on trial, and undone if the count comes out as too much.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +65,10 @@ impl Editor<'_> {
         blocks: u64,
         edit: impl FnOnce(&mut Self) -> Result<T, Ext4Error>,
     ) -> Result<T, Ext4Error> {
-        if blocks.saturating_add(self.reserved) <= self.volume.free.blocks {
+        if !self.has_room(blocks) {
+            self.count_directories();
+        }
+        if self.has_room(blocks) {
             let result = edit(self);
             self.torn |= result.is_err();
             return result;
@@ -101,18 +105,28 @@ impl Editor<'_> {
         self.reserved = state.reserved;
     }
 
+    fn has_room(&self, blocks: u64) -> bool {
+        blocks.saturating_add(self.reserved) <= self.volume.free.blocks
+    }
+
+    /// Keeps for each changed directory what it needs, rather than an upper bound.
+    fn count_directories(&mut self) {
+        self.reserved = 0;
+        // Where the upper bound is zero there is nothing to count.
+        for (number, directory) in self.directories.iter_mut().filter(|(_, directory)| directory.reserved > 0) {
+            let blocks = self.volume.least_blocks(*number, directory);
+            directory.reserved = directory.held.missing(blocks, &self.volume.layout);
+            self.reserved = self.reserved.saturating_add(directory.reserved);
+        }
+    }
+
     /// Counts what the changed directories need, and whether it is there.
     fn check_directories(&mut self) -> Result<(), Ext4Error> {
-        let mut needed = 0u64;
-        // Where the upper bound is zero there is nothing to count.
-        for (number, directory) in self.directories.iter().filter(|(_, directory)| directory.reserved > 0) {
-            let blocks = self.volume.least_blocks(*number, directory)?;
-            needed = needed.saturating_add(directory.held.missing(blocks, &self.volume.layout));
-        }
+        self.count_directories();
         let free = self.volume.free.blocks;
-        if needed > free {
+        if self.reserved > free {
             let layout = &self.volume.layout;
-            return Err(Ext4Error::NoSpace { needed: layout.bytes(needed), free: layout.bytes(free) });
+            return Err(Ext4Error::NoSpace { needed: layout.bytes(self.reserved), free: layout.bytes(free) });
         }
         Ok(())
     }
