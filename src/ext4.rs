@@ -5,6 +5,9 @@
 //! contents are mapped, not copied; changed directories are written back packed; bitmaps, counts,
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
+//! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
+//! holds is put into place, and files that were deleted while they were open are released.
+//!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
 //! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
 //! refused by name.
@@ -30,6 +33,7 @@ mod htree;
 mod inode;
 mod journal;
 mod layout;
+mod orphan;
 mod path;
 mod query;
 mod reader;
@@ -38,6 +42,7 @@ mod reserve;
 mod resize_inode;
 mod superblock;
 mod tree;
+mod truncate;
 mod volume;
 mod xattr;
 

@@ -43,6 +43,7 @@ fields! {
     0x08 ATIME: u32, "i_atime";
     0x0c CTIME: u32, "i_ctime";
     0x10 MTIME: u32, "i_mtime";
+    0x14 DTIME: u32, "i_dtime: when it was deleted; of an orphan the next one on the list";
     0x18 GID_LO: u16, "i_gid";
     0x1a LINKS_COUNT: u16, "i_links_count";
     0x1c BLOCKS_LO: u32, "i_blocks_lo: in 512-byte units";

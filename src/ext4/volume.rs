@@ -14,6 +14,7 @@ use super::error::Ext4Error;
 use super::features;
 use super::group::{self, Group};
 use super::inode::{Inode, InodeNumber};
+use super::journal::Replayed;
 use super::layout::{BlockNumber, Layout};
 use super::record::{count, index};
 use super::superblock::{self, Superblock};
@@ -28,6 +29,8 @@ pub(super) struct Volume<'disk> {
     pub(super) claims: Claims,
     pub(super) cursors: Cursors,
     pub(super) free: Free,
+    /// Blocks whose contents are still in the journal.
+    pub(super) replayed: BTreeMap<BlockNumber, Replayed>,
     /// Metadata blocks with new contents.
     pub(super) changed: BTreeMap<BlockNumber, Vec<u8>>,
     /// Ranges of bytes to become zero before anything else is written: new inode tables.
@@ -44,18 +47,7 @@ impl<'disk> Volume<'disk> {
         }
         disk.read_at(superblock::OFFSET, &mut bytes, "read the superblock")?;
         let superblock = Superblock::parse(bytes)?;
-        if disk.may_write() {
-            features::check_writable(&superblock)?;
-        }
-        let layout = Layout::new(&superblock)?;
-        if layout.bytes(layout.blocks) > disk.size() {
-            let what = format!(
-                "it has {} bytes and its disk or partition only {} (a truncated image?)",
-                layout.bytes(layout.blocks),
-                disk.size()
-            );
-            return Err(Ext4Error::corrupt(what));
-        }
+        let layout = usable_layout(&superblock, &disk)?;
         let checksums = Checksums::new(&superblock);
         let mut volume = Self {
             disk,
@@ -66,35 +58,29 @@ impl<'disk> Volume<'disk> {
             claims: Claims::default(),
             cursors: Cursors::default(),
             free: Free::default(),
+            replayed: BTreeMap::new(),
             changed: BTreeMap::new(),
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
         };
         volume.load_groups()?;
-        if volume.recover()? {
-            volume.reload()?;
-        }
+        volume.recover()?;
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.release_orphans()?;
         }
         Ok(volume)
     }
 
-    /// Reads again what the journal may have changed: everything that was read before it.
-    fn reload(&mut self) -> Result<(), Ext4Error> {
-        let (block, offset) = self.superblock_place(0);
-        let bytes = self.read_block(block)?.get(offset..offset + superblock::SIZE).unwrap_or_default().to_vec();
-        let mut superblock = Superblock::parse(bytes)?;
-        let incompat = superblock.get(superblock::FEATURE_INCOMPAT);
-        superblock.set(superblock::FEATURE_INCOMPAT, incompat & !features::RECOVER);
-        let layout = Layout::new(&superblock)?;
-        if layout.blocks != self.layout.blocks || layout.block_size != self.layout.block_size {
-            return Err(Ext4Error::corrupt("the journal holds another size of the file system"));
+    /// Takes another superblock for the one that it was opened with, and forgets what was read by that one.
+    pub(super) fn adopt(&mut self, superblock: Superblock) -> Result<(), Ext4Error> {
+        let layout = usable_layout(&superblock, &self.disk)?;
+        if layout.block_size != self.layout.block_size {
+            return Err(Ext4Error::corrupt("the journal holds another size of blocks"));
         }
         self.checksums = Checksums::new(&superblock);
         (self.superblock, self.layout) = (superblock, layout);
         self.inodes.clear();
-        self.groups.clear();
         self.load_groups()
     }
 
@@ -116,6 +102,9 @@ impl<'disk> Volume<'disk> {
         }
         if !self.layout.contains(block, 1) {
             return Err(Ext4Error::corrupt(format!("block {} lies outside of the file system", block.0)));
+        }
+        if let Some(bytes) = self.read_replayed(block)? {
+            return Ok(bytes.get(part).unwrap_or_default().to_vec());
         }
         let offset = self.layout.bytes(block.0).saturating_add(count(part.start));
         let mut bytes = vec![0; part.len()];
@@ -320,10 +309,10 @@ impl<'disk> Volume<'disk> {
     pub(super) fn write(&mut self) -> Result<u64, Ext4Error> {
         const LONGEST: usize = 4 << 20;
         const ACTION: &str = "write the metadata";
+        let mut written = self.write_replayed()?;
         for (offset, len) in std::mem::take(&mut self.zeroed) {
             self.disk.zero(offset, len, ACTION)?;
         }
-        let mut written = 0;
         let mut run: Option<(BlockNumber, Vec<u8>)> = None;
         let mut next = BlockNumber(0);
         for (block, bytes) in std::mem::take(&mut self.changed) {
@@ -344,4 +333,21 @@ impl<'disk> Volume<'disk> {
         }
         Ok(written)
     }
+}
+
+/// The geometry of a file system that `disk` can hold, and whose features allow what is meant to be done.
+fn usable_layout(superblock: &Superblock, disk: &Access) -> Result<Layout, Ext4Error> {
+    if disk.may_write() {
+        features::check_writable(superblock)?;
+    }
+    let layout = Layout::new(superblock)?;
+    if layout.bytes(layout.blocks) > disk.size() {
+        let what = format!(
+            "it has {} bytes and its disk or partition only {} (a truncated image?)",
+            layout.bytes(layout.blocks),
+            disk.size()
+        );
+        return Err(Ext4Error::corrupt(what));
+    }
+    Ok(layout)
 }
