@@ -127,7 +127,7 @@ impl Bench {
         for old in ["out.img", "copy.img"] {
             drop(fs::remove_file(self.work.join(old)));
         }
-        Cost::of(line)
+        Ok(Cost::of(line)?.0)
     }
 }
 

@@ -12,7 +12,7 @@ use imgbake::ext4::{Attributes, Editor};
 use imgbake::{Content, FileRange, HostFile, Overlay};
 
 use super::measure::{Outcome, run};
-use super::{Bench, ROUNDS, disk, save};
+use super::{Bench, disk, save};
 
 /// Where the files go.
 pub const TARGET: &str = "/opt/load";
@@ -25,8 +25,6 @@ pub struct Contender {
     in_place: bool,
     /// The shell line that edits.
     edit: String,
-    /// Rounds after the first; without any the first counts.
-    pub rounds: usize,
 }
 
 impl Contender {
@@ -45,7 +43,6 @@ impl Contender {
                 name: "debugfs -w",
                 in_place: true,
                 edit: format!("debugfs -w -f {} {out} > /dev/null 2>&1", script.display()),
-                rounds: ROUNDS,
             },
             Self { name: "rust-fs-ext4", in_place: true, edit: format!("{this} crate {out} {tree}"), rounds: 0 },
         ];
@@ -56,7 +53,6 @@ impl Contender {
                 edit: format!(
                     "mount -o loop {out} {mount} && {{ cp -a {tree} {mount}{TARGET} || failed=1; }}; umount {mount}; [ -z \"${{failed-}}\" ]"
                 ),
-                rounds: ROUNDS,
             });
         }
         Ok(all)

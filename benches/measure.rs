@@ -14,13 +14,11 @@ pub struct Cost {
     pub seconds: f64,
     /// Peak memory of its largest process in MiB.
     pub peak: u64,
-    /// What it printed.
-    pub output: String,
 }
 
 impl Cost {
-    /// Runs a shell line, with nothing left to write back from the run before.
-    pub fn of(line: &str) -> Outcome<Self> {
+    /// Runs a shell line, with nothing left to write back from the run before; answers also what it printed.
+    pub fn of(line: &str) -> Outcome<(Self, String)> {
         run(&mut Command::new("sync"))?;
         let report = tempfile::NamedTempFile::new()?;
         let line = format!("set -eo pipefail; {line}");
@@ -29,7 +27,7 @@ impl Cost {
         let output = run(&mut time)?;
         let text = fs::read_to_string(report.path())?;
         let (seconds, kibibytes) = text.trim().split_once(' ').ok_or("GNU time reported something else")?;
-        Ok(Self { seconds: seconds.parse()?, peak: kibibytes.parse::<u64>()? / 1024, output })
+        Ok((Self { seconds: seconds.parse()?, peak: kibibytes.parse::<u64>()? / 1024 }, output))
     }
 }
 

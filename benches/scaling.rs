@@ -40,8 +40,9 @@ pub fn table(work: &Path) -> Outcome<()> {
         for _ in 0..ROUNDS {
             for ((image, amount), seconds) in images.iter().zip(amounts).zip(&mut seconds) {
                 let image = work.join(image);
-                let cost = Cost::of(&format!("{} scale '{case}' {amount} {}", this.display(), image.display()))?;
-                seconds.push(cost.output.trim().parse::<f64>()?);
+                let (cost, output) =
+                    Cost::of(&format!("{} scale '{case}' {amount} {}", this.display(), image.display()))?;
+                seconds.push(output.trim().parse::<f64>()?);
                 peak = peak.max(cost.peak);
             }
         }
