@@ -8,31 +8,39 @@
 //! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
 //! holds is put into place, and files that were deleted while they were open are released.
 //!
-//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
-//! refused by name.
+//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features, unless
+//! growth uses up the blocks reserved for descriptors and makes it `meta_bg`. What is not understood (bigalloc,
+//! quota, …) is refused by name, and what is understood in part where an edit would need the rest: encrypted
+//! and case-insensitive folders, values that are to get an inode of their own. ext2 and ext3 are read and
+//! edited as they are.
 
 mod access;
 mod acl;
 mod alloc;
+mod attributes;
 mod bitmap;
 mod blockmap;
 mod checksum;
 mod claims;
+mod contents;
 mod descriptors;
 mod dir;
+mod ea_inode;
 mod editor;
 mod error;
 mod extent;
 mod features;
 mod finish;
+mod flags;
 mod group;
 mod grow;
 mod hash;
 mod htree;
+mod inline;
 mod inode;
 mod journal;
 mod layout;
+mod mmp;
 mod orphan;
 mod path;
 mod query;
@@ -45,12 +53,15 @@ mod tree;
 mod truncate;
 mod volume;
 mod xattr;
+mod xattr_entry;
+mod xattr_name;
 
 use std::collections::BTreeMap;
 
 pub use editor::Editor;
 pub use error::Ext4Error;
 pub use finish::Summary;
+pub use flags::Mark;
 pub use reader::Reader;
 
 /// A point in time.

@@ -42,12 +42,18 @@ impl Layout {
         if !self.is_led(group) {
             return superblocks + u64::from([0, 1, per_block - 1].contains(&(group % per_block)));
         }
-        superblocks * (1 + self.leading_descriptor_blocks() + u64::from(self.reserved_descriptor_blocks))
+        let descriptors = self.leading_descriptor_blocks() + u64::from(self.reserved_descriptor_blocks);
+        superblocks * (self.boot_blocks(group) + 1 + descriptors)
+    }
+
+    /// Blocks of `group` before its superblock: one where small blocks are counted from the boot sector's on.
+    fn boot_blocks(&self, group: u32) -> u64 {
+        u64::from(group == 0 && self.block_size == 1024 && self.first_data_block == 0)
     }
 
     /// Where `group`, one with a backup, has the table's block `number` if that follows the superblock.
     pub(super) fn leading_descriptor_block(&self, group: u32, number: u64) -> BlockNumber {
-        self.group_start(group).plus(1 + number)
+        self.group_start(group).plus(self.boot_blocks(group) + 1 + number)
     }
 
     /// The places of the table's block `number`, first the one that is read. `backups` are the backup groups.

@@ -71,8 +71,8 @@ impl Size {
         let size = entry_size(name.len());
         self.total = self.total.saturating_add(size);
         self.largest = self.largest.max(size);
-        // At the worst the entry parts a leaf into two and gets one of its own.
-        self.leaves = self.leaves.map(|leaves| leaves + 2);
+        // At the worst the entry parts a full leaf into two, and the emptier one has room for it.
+        self.leaves = self.leaves.map(|leaves| leaves + 1);
         self
     }
 
@@ -185,24 +185,17 @@ impl Volume<'_> {
         if inode.kind() != Some(FileKind::Directory) {
             return Err(damaged("is no folder"));
         }
-        let blocks = inode.size() / u64::from(self.layout.block_size);
+        let strict = !inode.is_encrypted();
         let mut directory = Directory::new(InodeNumber(0));
         directory.changed = false;
-        let mut next = 0;
-        let held = self.file_blocks(number)?;
-        directory.held = Held::new(&held);
-        for extent in held.extents {
-            if extent.logical != next || extent.uninitialised {
-                return Err(damaged("has a hole"));
+        if inode.has(inode::INLINE_DATA_FLAG) {
+            let inline = self.inline_entries(number)?;
+            directory.parent = inline.parent;
+            for area in inline.areas {
+                parse_block(&area, &mut directory, strict).ok_or_else(|| damaged("has a malformed entry"))?;
             }
-            next += extent.run.len;
-            for block in 0..extent.run.len {
-                let bytes = self.read_block(extent.run.start.plus(block))?;
-                parse_block(&bytes, &mut directory).ok_or_else(|| damaged("has a malformed entry"))?;
-            }
-        }
-        if next < blocks || next == 0 {
-            return Err(damaged("has fewer blocks than its size says"));
+        } else {
+            self.load_blocks(number, &mut directory, strict)?;
         }
         for entry in directory.entries.values() {
             self.check_nameable(entry.inode)?;
@@ -213,6 +206,29 @@ impl Volume<'_> {
         Ok(directory)
     }
 
+    /// Takes in the blocks of directory `number`.
+    fn load_blocks(&mut self, number: InodeNumber, directory: &mut Directory, strict: bool) -> Result<(), Ext4Error> {
+        let damaged = |what: &str| Ext4Error::corrupt(format!("folder inode {} {what}", number.0));
+        let blocks = self.inode(number)?.size() / u64::from(self.layout.block_size);
+        let mut next = 0;
+        let held = self.file_blocks(number)?;
+        directory.held = Held::new(&held);
+        for extent in held.extents {
+            if extent.logical != next || extent.uninitialised {
+                return Err(damaged("has a hole"));
+            }
+            next += extent.run.len;
+            for block in 0..extent.run.len {
+                let bytes = self.read_block(extent.run.start.plus(block))?;
+                parse_block(&bytes, directory, strict).ok_or_else(|| damaged("has a malformed entry"))?;
+            }
+        }
+        if next < blocks || next == 0 {
+            return Err(damaged("has fewer blocks than its size says"));
+        }
+        Ok(())
+    }
+
     /// Writes directory `number` whole, into its old blocks as far as they go and `spare` others.
     pub(super) fn store_directory(
         &mut self,
@@ -220,6 +236,9 @@ impl Volume<'_> {
         directory: &Directory,
         spare: u64,
     ) -> Result<(), Ext4Error> {
+        if self.inode(number)?.has(inode::INLINE_DATA_FLAG) {
+            self.drop_inline(number)?;
+        }
         let seed = self.inode_seed(number)?;
         let (blocks, indexed) = self.encode_directory(number, directory, self.directory_format(seed), spare);
         let runs = self.reuse_blocks(number, count(blocks.len()))?;
@@ -229,7 +248,7 @@ impl Volume<'_> {
         for (place, bytes) in places.into_iter().zip(blocks) {
             self.change_block(place, bytes);
         }
-        self.set_extents(number, &runs)?;
+        self.set_blocks(number, &runs)?;
         let inode = self.inode(number)?;
         inode.set_size(size);
         inode.set_flag(inode::INDEX_FLAG, indexed);
@@ -379,8 +398,9 @@ impl Volume<'_> {
     }
 }
 
-/// Takes a block's entries into `directory`; none if the block is malformed.
-fn parse_block(block: &[u8], directory: &mut Directory) -> Option<()> {
+/// Takes a block's entries into `directory`; none if the block is malformed. An encrypted name, for which
+/// `strict` is off, can hold any byte.
+fn parse_block(block: &[u8], directory: &mut Directory, strict: bool) -> Option<()> {
     let mut rest = block;
     while !rest.is_empty() {
         let length = usize::from(RECORD_LENGTH.get(rest));
@@ -399,7 +419,8 @@ fn parse_block(block: &[u8], directory: &mut Directory) -> Option<()> {
             b".." => directory.parent = inode,
             _ => {
                 let entry = Entry { inode, file_type: FILE_TYPE.get(record) };
-                let fresh = is_name(name) && directory.insert(name, entry).is_none();
+                let allowed = if strict { is_name(name) } else { !name.is_empty() };
+                let fresh = allowed && directory.insert(name, entry).is_none();
                 fresh.then_some(())?;
             }
         }
@@ -434,7 +455,7 @@ mod tests {
             (b"longer-name".as_slice(), entry(14)),
         ]);
         let mut directory = Directory::new(InodeNumber(0));
-        parse_block(&block, &mut directory).unwrap();
+        parse_block(&block, &mut directory, true).unwrap();
         assert_eq!(directory.parent, InodeNumber(2));
         let names: Vec<&[u8]> = directory.entries.keys().map(Vec::as_slice).collect();
         assert_eq!(names, [b"longer-name".as_slice(), b"name"]);
@@ -447,7 +468,7 @@ mod tests {
         let broken = |at: usize, byte: u8| {
             let mut block = good.clone();
             block[at] = byte;
-            parse_block(&block, &mut Directory::new(InodeNumber(0)))
+            parse_block(&block, &mut Directory::new(InodeNumber(0)), true)
         };
         assert!(broken(0, 3).is_some());
         assert!(broken(4, 0).is_none(), "no length");

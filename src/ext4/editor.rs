@@ -1,8 +1,9 @@
-//! The editor: what callers use. Makes and changes single files; `tree` takes away and moves.
+//! The editor: what callers use. Makes single files; `attributes` changes them, `tree` takes away and moves.
 
 use std::collections::BTreeMap;
 
 use super::access::Access;
+use super::blockmap;
 use super::dir::Directory;
 use super::error::{Ext4Error, show};
 use super::extent;
@@ -12,7 +13,7 @@ use super::layout::Run;
 use super::path::Place;
 use super::record::{count, index};
 use super::volume::Volume;
-use super::xattr::{self, Xattrs};
+use super::xattr_name::{self, Xattrs};
 use super::{Attributes, FileKind, Timestamp};
 use crate::disk::{Content, DiskMut};
 
@@ -71,7 +72,8 @@ impl<'disk> Editor<'disk> {
         self.time = Some(time);
     }
 
-    /// Makes the file system `size` bytes large, rounded down to what block groups allow.
+    /// Makes the file system `size` bytes large, rounded down to what block groups allow. If the blocks reserved
+    /// for descriptors do not suffice, its feature `resize_inode` becomes `meta_bg`, as when the kernel grows it.
     ///
     /// # Errors
     /// [`Ext4Error::DiskTooSmall`], [`Ext4Error::Shrink`], [`Ext4Error::GrowLimit`].
@@ -86,6 +88,9 @@ impl<'disk> Editor<'disk> {
     pub(super) fn kind(&mut self, number: InodeNumber) -> Result<FileKind, Ext4Error> {
         let inode = self.volume.inode(number)?;
         match inode.kind() {
+            Some(_) if inode.has(inode::EA_INODE_FLAG) => {
+                Err(Ext4Error::corrupt(format!("a folder names the inode {}, an attribute's value", number.0)))
+            }
             Some(kind) if inode.get(inode::LINKS_COUNT) > 0 => Ok(kind),
             _ => Err(Ext4Error::corrupt(format!("a folder names the inode {}, which is not in use", number.0))),
         }
@@ -106,7 +111,8 @@ impl<'disk> Editor<'disk> {
     /// not followed) or a device. Other hard links of a replaced file keep the old contents.
     ///
     /// # Errors
-    /// [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`], [`Ext4Error::NoSpace`], [`Ext4Error::NoInodes`].
+    /// [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`], [`Ext4Error::NoSpace`], [`Ext4Error::NoInodes`];
+    /// [`Ext4Error::Marked`] and [`Ext4Error::MarkedFolder`] for what must not change.
     pub fn write(
         &mut self,
         path: impl AsRef<[u8]>,
@@ -120,15 +126,20 @@ impl<'disk> Editor<'disk> {
             return Err(Ext4Error::unsupported("no `large_file` feature for files of 2 GiB and more"));
         }
         let blocks = self.volume.layout.blocks_for(size);
-        if blocks > u64::from(u32::MAX) {
+        let layout = &self.volume.layout;
+        if layout.extents && blocks > u64::from(u32::MAX) {
             return Err(Ext4Error::unsupported("no room for a file of more than 2^32 blocks"));
+        }
+        if !layout.extents && blocks > blockmap::most_blocks(layout.addresses()) {
+            let most = layout.bytes(blockmap::most_blocks(layout.addresses()));
+            return Err(Ext4Error::unsupported(format!("no `extent` feature for files of more than {most} bytes")));
         }
         let huge = self.volume.superblock.has_ro_compat(features::HUGE_FILE);
         if size > MOST_WITHOUT_HUGE_FILE && !huge {
             return Err(Ext4Error::unsupported("no `huge_file` feature for files of 2 TiB and more"));
         }
         self.make(path, FileKind::File, attributes, blocks, |editor, number, runs| {
-            editor.volume.set_extents(number, runs)?;
+            editor.volume.set_blocks(number, runs)?;
             editor.volume.inode(number)?.set_size(size);
             if size > 0 {
                 editor.contents.insert(number, content);
@@ -160,7 +171,7 @@ impl<'disk> Editor<'disk> {
                 let inode = editor.volume.inode(number)?;
                 inode.block_mut().get_mut(..target.len()).unwrap_or_default().copy_from_slice(target);
             } else {
-                editor.volume.set_extents(number, runs)?;
+                editor.volume.set_blocks(number, runs)?;
                 editor.contents.insert(number, Content::Bytes(target.to_vec()));
             }
             editor.volume.inode(number)?.set_size(count(target.len()));
@@ -199,7 +210,7 @@ impl<'disk> Editor<'disk> {
     /// Makes a folder.
     ///
     /// # Errors
-    /// [`Ext4Error::Exists`], [`Ext4Error::NoParent`], [`Ext4Error::NoInodes`].
+    /// [`Ext4Error::Exists`], [`Ext4Error::NoParent`], [`Ext4Error::NoInodes`], [`Ext4Error::MarkedFolder`].
     pub fn mkdir(&mut self, path: impl AsRef<[u8]>, attributes: &Attributes) -> Result<(), Ext4Error> {
         let path = path.as_ref();
         if self.walk(path, false)?.is_some_and(|place| place.inode.is_some()) {
@@ -261,7 +272,7 @@ impl<'disk> Editor<'disk> {
     ///
     /// # Errors
     /// [`Ext4Error::NotFound`], [`Ext4Error::Exists`], [`Ext4Error::Invalid`] for folders,
-    /// [`Ext4Error::TooManyLinks`].
+    /// [`Ext4Error::TooManyLinks`], [`Ext4Error::Marked`], [`Ext4Error::MarkedFolder`].
     pub fn hard_link(&mut self, path: impl AsRef<[u8]>, existing: impl AsRef<[u8]>) -> Result<(), Ext4Error> {
         let (path, existing) = (path.as_ref(), existing.as_ref());
         let number = self.find(existing, false)?;
@@ -278,6 +289,8 @@ impl<'disk> Editor<'disk> {
             let limit = u32::from(MOST_LINKS);
             return Err(Ext4Error::TooManyLinks { path: show(existing), links: u32::from(links) + 1, limit });
         }
+        self.check_names(&place, false)?;
+        self.check_changeable(number, existing, "given another name")?;
         let blocks = self.growth(place.parent, Some(place.name()))?;
         self.change(blocks, |editor| {
             editor.volume.inode(number)?.set(inode::LINKS_COUNT, links + 1);
@@ -300,11 +313,13 @@ impl<'disk> Editor<'disk> {
         inode.set_owner(attributes.uid, attributes.gid);
         inode.set_times(attributes.mtime);
         inode.set(inode::LINKS_COUNT, 1);
+        inode.set(inode::FLAGS, self.inherited_flags(place.parent, kind)?);
         let xattrs = encode_xattrs(attributes)?;
         let outside = self.volume.xattrs_need_block(&xattrs, inode.xattr_body().len())?;
         let all = blocks + u64::from(outside);
+        self.check_names(&place, place.inode.is_some())?;
         self.check_room(path, &place, all)?;
-        let tree = extent::most_tree_blocks(blocks, blocks, self.volume.layout.block_size);
+        let tree = extent::most_tree_blocks(blocks, blocks, &self.volume.layout);
         let own = u64::from(kind == FileKind::Directory);
         let all = all + tree + own + self.growth(place.parent, Some(place.name()))?;
         self.change(all, |editor| {
@@ -328,6 +343,7 @@ impl<'disk> Editor<'disk> {
             if self.kind(old)? == FileKind::Directory {
                 return Err(Ext4Error::IsADirectory { path: show(path) });
             }
+            self.check_changeable(old, path, "replaced")?;
             let block_size = self.volume.layout.block_size;
             let inode = self.volume.inode(old)?;
             if inode.get(inode::LINKS_COUNT) == 1 {
@@ -344,71 +360,8 @@ impl<'disk> Editor<'disk> {
         }
         Ok(())
     }
-
-    /// Sets the permissions of `path`.
-    ///
-    /// # Errors
-    /// [`Ext4Error::NotFound`].
-    pub fn set_mode(&mut self, path: impl AsRef<[u8]>, mode: u16) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
-        self.volume.inode(number)?.set_permissions(mode);
-        Ok(())
-    }
-
-    /// Sets owner and group of `path`.
-    ///
-    /// # Errors
-    /// [`Ext4Error::NotFound`].
-    pub fn set_owner(&mut self, path: impl AsRef<[u8]>, uid: u32, gid: u32) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
-        self.volume.inode(number)?.set_owner(uid, gid);
-        Ok(())
-    }
-
-    /// Sets the times of modification and change of `path`.
-    ///
-    /// # Errors
-    /// [`Ext4Error::NotFound`].
-    pub fn set_mtime(&mut self, path: impl AsRef<[u8]>, time: Timestamp) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
-        self.volume.inode(number)?.set_mtime(time);
-        Ok(())
-    }
-
-    /// Sets an extended attribute of `path`, in the form of [`Attributes::xattrs`].
-    ///
-    /// # Errors
-    /// [`Ext4Error::NotFound`], [`Ext4Error::BadXattr`], [`Ext4Error::XattrsTooLarge`], [`Ext4Error::NoSpace`].
-    pub fn set_xattr(&mut self, path: impl AsRef<[u8]>, name: &[u8], value: &[u8]) -> Result<(), Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
-        let (name, value) = xattr::to_disk(name, value)?;
-        let mut xattrs = self.volume.xattrs(number)?;
-        xattrs.insert(name, value);
-        self.put_xattrs(number, &xattrs)
-    }
-
-    /// Removes an extended attribute of `path`; whether it was there.
-    ///
-    /// # Errors
-    /// [`Ext4Error::NotFound`], [`Ext4Error::BadXattr`].
-    pub fn remove_xattr(&mut self, path: impl AsRef<[u8]>, name: &[u8]) -> Result<bool, Ext4Error> {
-        let number = self.find(path.as_ref(), false)?;
-        let name = xattr::disk_name(name)?;
-        let mut xattrs = self.volume.xattrs(number)?;
-        let found = xattrs.remove(&name).is_some();
-        if found {
-            self.put_xattrs(number, &xattrs)?;
-        }
-        Ok(found)
-    }
-
-    fn put_xattrs(&mut self, number: InodeNumber, xattrs: &Xattrs) -> Result<(), Ext4Error> {
-        let body = self.volume.inode(number)?.xattr_body().len();
-        let blocks = u64::from(self.volume.xattrs_need_block(xattrs, body)?);
-        self.change(blocks, |editor| editor.volume.set_xattrs(number, xattrs))
-    }
 }
 
 fn encode_xattrs(attributes: &Attributes) -> Result<Xattrs, Ext4Error> {
-    attributes.xattrs.iter().map(|(name, value)| xattr::to_disk(name, value)).collect()
+    attributes.xattrs.iter().map(|(name, value)| xattr_name::to_disk(name, value)).collect()
 }

@@ -3,6 +3,7 @@
 //! [`Ext4Error::Io`] is this host's fault, [`Ext4Error::Corrupt`] the image's, [`Ext4Error::Unsupported`]
 //! is something we do not do; the rest is a request that cannot be met.
 
+use super::flags::Mark;
 use crate::disk::DiskError;
 
 /// An ext4 file system could not be read or edited. Nothing was written unless the variant is `Io`.
@@ -71,6 +72,26 @@ pub enum Ext4Error {
     NotEmpty {
         /// The path asked for.
         path: String,
+    },
+    /// A mark on a file or folder stands in the way.
+    #[error("`{path}` cannot be {action}: it is {mark}")]
+    Marked {
+        /// The file or folder.
+        path: String,
+        /// What was asked for, as in "replaced".
+        action: &'static str,
+        /// The mark.
+        mark: Mark,
+    },
+    /// A mark on a folder stands in the way of a change to the names in it.
+    #[error("cannot {action} the folder `{path}`: it is {mark}")]
+    MarkedFolder {
+        /// The folder.
+        path: String,
+        /// What was asked for, as in "put a name into".
+        action: &'static str,
+        /// The mark.
+        mark: Mark,
     },
     /// The place is taken.
     #[error("`{path}` exists already")]
@@ -187,8 +208,8 @@ pub enum Ext4Error {
     /// An edit failed half way, and the rest of the batch must not be written without it.
     #[error("nothing was written: an edit before had failed half way")]
     Torn,
-    /// The file system was not made to grow that far.
-    #[error("the file system cannot grow to {asked} bytes: it was made to grow to {limit} bytes at the most")]
+    /// The file system cannot count so many blocks or inodes.
+    #[error("the file system cannot grow to {asked} bytes: it can count the blocks and inodes of {limit} bytes")]
     GrowLimit {
         /// Bytes asked for.
         asked: u64,
@@ -209,6 +230,7 @@ impl Ext4Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::Marked { mark, .. } | Self::MarkedFolder { mark, .. } => Some(mark.hint().into()),
             Self::Corrupt { .. } => {
                 Some("download the image again; if it is your own, repair a copy with `e2fsck -fy`".into())
             }

@@ -1,6 +1,7 @@
 //! Extent trees: where a file's blocks are. Read node by node; written complete, from the leaves up.
 //! Written from the kernel's Documentation/filesystems/ext4/ifork.rst.
 
+use super::blockmap;
 use super::checksum::crc32c;
 use super::error::Ext4Error;
 use super::inode::{self, InodeNumber};
@@ -67,8 +68,8 @@ impl Volume<'_> {
 
     fn listed_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
         let inode = self.inode(number)?;
-        if let Some(foreign) = inode.foreign() {
-            return Err(Ext4Error::unsupported(format!("an inode ({}) that is {foreign}", number.0)));
+        if inode.has(inode::INLINE_DATA_FLAG) {
+            return Ok(FileBlocks::default());
         }
         if !inode.has(inode::EXTENTS_FLAG) {
             return self.mapped_blocks(number);
@@ -183,21 +184,20 @@ impl Volume<'_> {
             entries = above;
         }
         let root = encode_node(&entries, ROOT_ENTRIES, depth, inode::BLOCK_SIZE);
-        let layout = self.layout.clone();
-        let runs: Vec<Run> = extents.iter().map(|extent| extent.run).collect();
-        let blocks = Layout::total(&runs) + tree_blocks;
+        let blocks = extents.iter().map(|extent| extent.run.len).fold(tree_blocks, u64::saturating_add);
         let inode = self.inode(number)?;
         inode.block_mut().copy_from_slice(&root);
         inode.set_flag(inode::EXTENTS_FLAG, true);
-        let all = blocks + u64::from(inode.xattr_block().is_some());
-        inode.set_sectors(layout.sectors(all), layout.block_size);
-        Ok(())
+        self.count_space(number, blocks)
     }
 }
 
 /// Blocks of the tree that lists `blocks` blocks in at most `runs` runs: no more than that.
-pub(super) fn most_tree_blocks(runs: u64, blocks: u64, block_size: u32) -> u64 {
-    let per_node = count((index(block_size) - HEADER) / ENTRY);
+pub(super) fn most_tree_blocks(runs: u64, blocks: u64, layout: &Layout) -> u64 {
+    if !layout.extents {
+        return blockmap::tree_blocks(blocks, layout.addresses());
+    }
+    let per_node = count((index(layout.block_size) - HEADER) / ENTRY);
     let mut entries = runs.saturating_add(blocks / LONGEST);
     let mut total = 0u64;
     while entries > count(ROOT_ENTRIES) {

@@ -20,14 +20,10 @@ pub(super) const INDEX_FLAG: u32 = 0x1000;
 pub(super) const HUGE_FILE_FLAG: u32 = 0x4_0000;
 /// The block field holds an extent tree.
 pub(super) const EXTENTS_FLAG: u32 = 0x8_0000;
-/// Flags of inodes whose contents we do not understand: compressed, encrypted, ea_inode, inline data, casefold.
-const FOREIGN_FLAGS: &[(u32, &str)] = &[
-    (0x200, "compressed"),
-    (0x800, "encrypted"),
-    (0x20_0000, "an extended attribute's value"),
-    (0x1000_0000, "stored inline"),
-    (0x4000_0000, "case-insensitive"),
-];
+/// The inode is an extended attribute's value.
+pub(super) const EA_INODE_FLAG: u32 = 0x20_0000;
+/// The contents are in the inode itself.
+pub(super) const INLINE_DATA_FLAG: u32 = 0x1000_0000;
 
 /// Where the 60 bytes of i_block are.
 const BLOCK: std::ops::Range<usize> = 0x28..0x64;
@@ -48,6 +44,7 @@ fields! {
     0x1a LINKS_COUNT: u16, "i_links_count";
     0x1c BLOCKS_LO: u32, "i_blocks_lo: in 512-byte units";
     0x20 FLAGS: u32, "i_flags";
+    0x24 VERSION: u32, "l_i_version";
     0x28 DEVICE_OLD: u32, "i_block[0] of a device: 8 bits each of major and minor";
     0x2c DEVICE_NEW: u32, "i_block[1] of a device: 12 bits of major, 20 of minor";
     0x5c DOUBLE_INDIRECT: u32, "i_block[13]: tree of two levels";
@@ -120,12 +117,6 @@ impl Inode {
 
     pub(super) fn set_permissions(&mut self, permissions: u16) {
         self.set(MODE, self.get(MODE) & !0o7777 | permissions & 0o7777);
-    }
-
-    /// What makes the contents unreadable for us, if anything.
-    pub(super) fn foreign(&self) -> Option<&'static str> {
-        let flags = self.get(FLAGS);
-        FOREIGN_FLAGS.iter().find(|(flag, _)| flags & flag != 0).map(|(_, name)| *name)
     }
 
     pub(super) fn has(&self, flag: u32) -> bool {
@@ -221,47 +212,41 @@ impl Inode {
     pub(super) fn mtime(&self) -> Timestamp {
         // The sign is what the low word means: seconds before 1970.
         let low = i64::from(self.get(MTIME).cast_signed());
-        let extra = if self.wide_times() { self.get(MTIME_EXTRA) } else { 0 };
+        let extra = if self.reaches(MTIME_EXTRA) { self.get(MTIME_EXTRA) } else { 0 };
         Timestamp { seconds: low + (i64::from(extra & 3) << 32), nanoseconds: (extra >> 2).min(999_999_999) }
     }
 
     /// Sets modification and change time.
     pub(super) fn set_mtime(&mut self, time: Timestamp) {
-        let (low, extra) = self.encode_time(time);
-        self.set(MTIME, low);
-        self.set(CTIME, low);
-        self.set_extra(MTIME_EXTRA, extra);
-        self.set_extra(CTIME_EXTRA, extra);
+        self.set_time(MTIME, MTIME_EXTRA, time);
+        self.set_time(CTIME, CTIME_EXTRA, time);
     }
 
     /// Sets all four times.
     pub(super) fn set_times(&mut self, time: Timestamp) {
         self.set_mtime(time);
-        let (low, extra) = self.encode_time(time);
-        self.set(ATIME, low);
-        self.set_extra(ATIME_EXTRA, extra);
-        self.set_extra(CRTIME, low);
-        self.set_extra(CRTIME_EXTRA, extra);
-    }
-
-    fn set_extra(&mut self, field: Field<u32>, value: u32) {
-        if self.wide_times() {
-            self.set(field, value);
+        self.set_time(ATIME, ATIME_EXTRA, time);
+        if self.reaches(CRTIME) {
+            self.set_time(CRTIME, CRTIME_EXTRA, time);
         }
     }
 
-    /// Whether the fields of times reach as far as the last of them.
-    fn wide_times(&self) -> bool {
-        self.bytes.len() > BASE_SIZE && self.get(EXTRA_ISIZE) >= 24
+    /// Whether the bytes in use past the first 128 hold `field`.
+    fn reaches(&self, field: Field<u32>) -> bool {
+        self.bytes.len() > BASE_SIZE && field.end() <= BASE_SIZE + usize::from(self.get(EXTRA_ISIZE))
     }
 
-    /// A time as the disk has it; what does not fit becomes the nearest that does.
-    fn encode_time(&self, time: Timestamp) -> (u32, u32) {
-        let most = if self.wide_times() { (3i64 << 32) + i64::from(i32::MAX) } else { i32::MAX.into() };
+    /// Sets a time as far as there is room; what does not fit becomes the nearest that does.
+    fn set_time(&mut self, low: Field<u32>, extra: Field<u32>, time: Timestamp) {
+        let wide = self.reaches(extra);
+        let most = if wide { (3i64 << 32) + i64::from(i32::MAX) } else { i32::MAX.into() };
         let seconds = time.seconds.clamp(i32::MIN.into(), most);
-        let low = low32(seconds.cast_unsigned());
-        let epoch = low32((seconds - i64::from(low.cast_signed())).cast_unsigned() >> 32) & 3;
-        (low, epoch | time.nanoseconds.min(999_999_999) << 2)
+        let word = low32(seconds.cast_unsigned());
+        self.set(low, word);
+        if wide {
+            let epoch = low32((seconds - i64::from(word.cast_signed())).cast_unsigned() >> 32) & 3;
+            self.set(extra, epoch | time.nanoseconds.min(999_999_999) << 2);
+        }
     }
 
     pub(super) fn device(&self) -> (u32, u32) {
@@ -328,6 +313,19 @@ mod tests {
         let mut small = Inode::new(128, 0, FileKind::File, 0o644);
         small.set_times(Timestamp { seconds: 1 << 40, nanoseconds: 5 });
         assert_eq!(small.mtime(), Timestamp { seconds: i32::MAX.into(), nanoseconds: 0 });
+    }
+
+    #[test]
+    fn bytes_past_the_extra_part_are_attributes_and_stay() {
+        for extra in [0u16, 4, 12, 20, 24, 28] {
+            let mut inode = Inode::new(256, 32, FileKind::File, 0o644);
+            inode.bytes[128..].fill(0xaa);
+            inode.set(EXTRA_ISIZE, extra);
+            inode.set_times(Timestamp { seconds: 1 << 33, nanoseconds: 5 });
+            assert!(inode.bytes[128 + usize::from(extra).max(2)..].iter().all(|byte| *byte == 0xaa), "{extra}");
+            let seconds = if extra >= 12 { 1 << 33 } else { i32::MAX.into() };
+            assert_eq!(inode.mtime().seconds, seconds, "{extra}");
+        }
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub(super) struct Layout {
     pub(super) descriptor_size: u16,
     pub(super) reserved_descriptor_blocks: u32,
     pub(super) first_inode: u32,
+    /// Whether files list their blocks in extents, or else one by one.
+    pub(super) extents: bool,
+    /// Blocks that a bit of a group's bitmap stands for; more than one with `bigalloc`.
+    pub(super) cluster_blocks: u32,
     pub(super) backups: Backups,
     /// With `meta_bg`: how many blocks of descriptors follow the superblock all the same.
     pub(super) first_meta_group: Option<u32>,
@@ -83,10 +87,12 @@ impl Layout {
             first_data_block: superblock.get(superblock::FIRST_DATA_BLOCK),
             blocks_per_group: superblock.get(superblock::BLOCKS_PER_GROUP),
             inodes_per_group: superblock.get(superblock::INODES_PER_GROUP),
-            inode_size: superblock.get(superblock::INODE_SIZE),
+            inode_size: superblock.inode_size(),
             descriptor_size: if bits64 { superblock.get(superblock::DESC_SIZE) } else { 32 },
             reserved_descriptor_blocks: u32::from(superblock.get(superblock::RESERVED_GDT_BLOCKS)),
-            first_inode: superblock.get(superblock::FIRST_INO),
+            first_inode: superblock.first_inode(),
+            extents: superblock.has_incompat(features::EXTENTS),
+            cluster_blocks: cluster_blocks(superblock, log_block_size)?,
             backups,
             first_meta_group: superblock
                 .has_incompat(features::META_BG)
@@ -99,10 +105,17 @@ impl Layout {
     fn check(&self, inodes: u32, bits64: bool) -> Result<(), Ext4Error> {
         let wrong = |field: &str, value: u64| Err(Ext4Error::corrupt(format!("the superblock's {field} is {value}")));
         let bits = self.block_size * 8;
-        if self.first_data_block != u32::from(self.block_size == 1024) {
+        // With clusters the boot sector's block counts as one of the first.
+        let first = u32::from(self.block_size == 1024 && self.cluster_blocks == 1);
+        if self.first_data_block != first {
             return wrong("first_data_block", self.first_data_block.into());
         }
-        if self.blocks_per_group == 0 || self.blocks_per_group > bits || !self.blocks_per_group.is_multiple_of(8) {
+        let clusters = self.blocks_per_group / self.cluster_blocks;
+        if clusters == 0
+            || clusters > bits
+            || !clusters.is_multiple_of(8)
+            || !self.blocks_per_group.is_multiple_of(self.cluster_blocks)
+        {
             return wrong("blocks_per_group", self.blocks_per_group.into());
         }
         if !self.inode_size.is_power_of_two() || self.inode_size < 128 || u32::from(self.inode_size) > self.block_size {
@@ -180,7 +193,7 @@ impl Layout {
         }
         let relative = block.0 - u64::from(self.first_data_block);
         let per_group = u64::from(self.blocks_per_group);
-        // Both fit: `check` bounds the number of groups, and a group has fewer than 2^16 blocks.
+        // Both fit: `check` bounds the number of groups, and the superblock has 32 bits for a group's blocks.
         Ok((
             u32::try_from(relative / per_group).unwrap_or_default(),
             u32::try_from(relative % per_group).unwrap_or_default(),
@@ -254,4 +267,16 @@ impl Layout {
     pub(super) fn total(runs: &[Run]) -> u64 {
         runs.iter().map(|run| run.len).fold(0, u64::saturating_add)
     }
+}
+
+/// Blocks of a cluster, 1 unless the file system has some.
+fn cluster_blocks(superblock: &Superblock, log_block_size: u32) -> Result<u32, Ext4Error> {
+    if !superblock.has_ro_compat(features::BIGALLOC) {
+        return Ok(1);
+    }
+    let log_cluster_size = superblock.get(superblock::LOG_CLUSTER_SIZE);
+    log_cluster_size
+        .checked_sub(log_block_size)
+        .and_then(|shift| 1u32.checked_shl(shift))
+        .ok_or_else(|| Ext4Error::corrupt(format!("the superblock's log_cluster_size is {log_cluster_size}")))
 }

@@ -1,10 +1,11 @@
-//! Orphans: files that were deleted while a process had them open, or that were being made shorter, when the system stopped.
+//! Orphans: files that were deleted while a process had them open, or that were being made shorter, when the system
+//! stopped.
 //!
-//! They stand in a list that begins in the superblock and goes on in `i_dtime`, or in the blocks of the orphan file. A deleted
-//! one is released with all it has; another is cut off at its size. The inode of a released one becomes zeros like every other that
-//! the editor frees, so there is no time of deletion to be known. Written from the kernel's Documentation/filesystems/ext4/orphan.rst
-//! and fs/ext4/orphan.c (Linux 6.12), and e2fsprogs 1.47 e2fsck/super.c, which goes on where we stop: a list that cannot be true
-//! is an error.
+//! They stand in a list that begins in the superblock and goes on in `i_dtime`, or in the blocks of the orphan file.
+//! A deleted one is released with all it has; another is cut off at its size. The inode of a released one becomes
+//! zeros like every other that the editor frees, so there is no time of deletion to be known. Written from the
+//! kernel's Documentation/filesystems/ext4/orphan.rst and fs/ext4/orphan.c (Linux 6.12), and e2fsprogs 1.47
+//! e2fsck/super.c, which goes on where we stop: a list that cannot be true is an error.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +75,7 @@ impl Volume<'_> {
         }
         let directory = inode.kind() == Some(FileKind::Directory);
         self.free_file_blocks(number)?;
-        self.drop_xattr_block(number)?;
+        self.drop_xattrs(number)?;
         self.free_inode(number, directory)
     }
 

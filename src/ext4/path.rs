@@ -32,8 +32,20 @@ impl Place {
         if self.names.is_empty() {
             return b"/".to_vec();
         }
-        self.names.iter().flat_map(|name| [b"/".as_slice(), name].concat()).collect()
+        join(&self.names)
     }
+
+    /// The path of the folder that holds the last component.
+    pub(super) fn folder(&self) -> Vec<u8> {
+        match self.names.split_last() {
+            Some((_, above)) if !above.is_empty() => join(above),
+            _ => b"/".to_vec(),
+        }
+    }
+}
+
+fn join(names: &[Vec<u8>]) -> Vec<u8> {
+    names.iter().flat_map(|name| [b"/".as_slice(), name].concat()).collect()
 }
 
 /// The components that mean something.
@@ -66,6 +78,7 @@ impl Editor<'_> {
                     if links > MOST_LINKS {
                         return Err(Ext4Error::TooManySymlinks { path: show(path), limit: MOST_LINKS });
                     }
+                    self.check_contents(inode, path)?;
                     let target = self.link_target(inode)?;
                     if target.first() == Some(&b'/') {
                         stack.clear();

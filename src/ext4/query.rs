@@ -6,7 +6,7 @@ use super::editor::Editor;
 use super::error::{Ext4Error, show};
 use super::inode::InodeNumber;
 use super::record::index;
-use super::{FileKind, Metadata, Name, xattr};
+use super::{FileKind, Metadata, Name, xattr_name};
 use crate::disk::Content;
 
 /// The longest target of a symbolic link that any kernel follows.
@@ -98,13 +98,14 @@ impl Editor<'_> {
     ///
     /// # Errors
     /// [`Ext4Error::TooLarge`] if it has more than `limit` bytes, [`Ext4Error::NotAFile`] if it is something
-    /// else; as [`Editor::metadata`].
+    /// else, [`Ext4Error::Marked`] if it is encrypted; as [`Editor::metadata`].
     pub fn read(&mut self, path: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>, Ext4Error> {
         let path = path.as_ref();
         let Some(number) = self.walk(path, true)?.and_then(|place| place.inode) else { return Ok(None) };
         if self.kind(number)? != FileKind::File {
             return Err(Ext4Error::NotAFile { path: show(path) });
         }
+        self.check_contents(number, path)?;
         let size = self.volume.inode(number)?.size();
         if size > limit {
             return Err(Ext4Error::TooLarge { path: show(path), size, limit });
@@ -123,25 +124,7 @@ impl Editor<'_> {
             }
             None => {}
         }
-        let mut bytes = vec![0; index(size)];
-        let block_size = index(self.volume.layout.block_size);
-        for extent in self.volume.file_blocks(number)?.extents {
-            if extent.uninitialised {
-                continue;
-            }
-            for block in 0..extent.run.len {
-                let start = self.volume.layout.bytes(extent.logical + block);
-                if start >= size {
-                    break;
-                }
-                let end = index(start).saturating_add(block_size).min(bytes.len());
-                let source = self.volume.read_block(extent.run.start.plus(block))?;
-                if let Some(slot) = bytes.get_mut(index(start)..end) {
-                    slot.copy_from_slice(source.get(..slot.len()).unwrap_or_default());
-                }
-            }
-        }
-        Ok(bytes)
+        self.volume.read_contents(number, index(size))
     }
 
     /// The target of the symbolic link at `path`; none if nothing is there.
@@ -154,28 +137,26 @@ impl Editor<'_> {
         if self.kind(number)? != FileKind::Symlink {
             return Err(Ext4Error::Invalid { path: show(path), action: "read as a symbolic link" });
         }
+        self.check_contents(number, path)?;
         self.link_target(number).map(Some)
     }
 
     /// A link's target, from the inode itself or from its block.
     pub(super) fn link_target(&mut self, number: InodeNumber) -> Result<Vec<u8>, Ext4Error> {
-        let block_size = self.volume.layout.block_size;
-        let inode = self.volume.inode(number)?;
-        let size = inode.size();
+        let size = self.volume.inode(number)?.size();
         if size == 0 || size >= LONGEST_TARGET {
             let what = format!("symbolic link inode {} has a target of {size} bytes", number.0);
             return Err(Ext4Error::corrupt(what));
         }
-        let outside = if inode.xattr_block().is_some() { u64::from(block_size / 512) } else { 0 };
-        if inode.sectors(block_size) <= outside {
-            let target = inode.block().get(..index(size)).map(<[u8]>::to_vec);
+        if self.volume.is_short_link(number)? {
+            let target = self.volume.inode(number)?.block().get(..index(size)).map(<[u8]>::to_vec);
             return target.ok_or_else(|| Ext4Error::corrupt(format!("symbolic link inode {} has no block", number.0)));
         }
         self.read_inode(number, size)
     }
 
     /// The names in the folder that `path` leads to, in order, with what they stand for; none if it does
-    /// not exist.
+    /// not exist. Those of an encrypted folder stay encrypted: any bytes, unlike what a kernel shows.
     ///
     /// # Errors
     /// [`Ext4Error::NotADirectory`] if it is something else; as [`Editor::metadata`].
@@ -198,6 +179,11 @@ impl Editor<'_> {
     pub fn xattrs(&mut self, path: impl AsRef<[u8]>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Ext4Error> {
         let number = self.find(path.as_ref(), false)?;
         let xattrs = self.volume.xattrs(number)?;
-        Ok(xattrs.iter().filter_map(|(name, value)| xattr::from_disk(name, value)).collect())
+        let mut found = BTreeMap::new();
+        for (name, value) in &xattrs {
+            let value = self.volume.value(number, value)?;
+            found.extend(xattr_name::from_disk(name, &value));
+        }
+        Ok(found)
     }
 }

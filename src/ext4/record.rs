@@ -32,7 +32,7 @@ macro_rules! numbers {
 numbers!(u8, u16, u32, u64);
 
 /// Where a record holds a number.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Field<T> {
     offset: usize,
     number: PhantomData<T>,
@@ -41,6 +41,11 @@ pub(super) struct Field<T> {
 impl<T: Number> Field<T> {
     pub(super) const fn at(offset: usize) -> Self {
         Self { offset, number: PhantomData }
+    }
+
+    /// Where the number ends.
+    pub(super) const fn end(&self) -> usize {
+        self.offset + size_of::<T>()
     }
 
     pub(super) fn get(&self, record: &[u8]) -> T {

@@ -39,7 +39,7 @@ impl Held {
     /// lists them.
     pub(super) fn missing(&self, blocks: u64, layout: &Layout) -> u64 {
         let runs = self.runs.saturating_add(blocks.saturating_sub(self.blocks));
-        let tree = extent::most_tree_blocks(runs, blocks, layout.block_size);
+        let tree = extent::most_tree_blocks(runs, blocks, layout);
         blocks.saturating_add(tree).saturating_sub(self.blocks + self.tree)
     }
 }

@@ -12,6 +12,8 @@ pub(super) const SIZE: usize = 1024;
 pub(super) const OFFSET: u64 = 1024;
 
 const MAGIC: u16 = 0xef53;
+/// The revision that lets inodes differ in size. The one before has no features either.
+const DYNAMIC_REVISION: u32 = 1;
 const STATE_CLEAN: u16 = 0x1;
 const STATE_ERRORS: u16 = 0x2;
 const STATE_ORPHANS: u16 = 0x4;
@@ -25,6 +27,7 @@ fields! {
     0x10 FREE_INODES_COUNT: u32, "s_free_inodes_count: free inodes";
     0x14 FIRST_DATA_BLOCK: u32, "s_first_data_block: 1 with 1 KiB blocks, else 0";
     0x18 LOG_BLOCK_SIZE: u32, "s_log_block_size: block size is 1024 shifted by this";
+    0x1c LOG_CLUSTER_SIZE: u32, "s_log_cluster_size: with bigalloc";
     0x20 BLOCKS_PER_GROUP: u32, "s_blocks_per_group";
     0x28 INODES_PER_GROUP: u32, "s_inodes_per_group";
     0x30 WTIME: u32, "s_wtime: last write, seconds";
@@ -52,6 +55,7 @@ fields! {
     0x158 FREE_BLOCKS_COUNT_HI: u32, "s_free_blocks_count_hi";
     0x15e WANT_EXTRA_ISIZE: u16, "s_want_extra_isize: extra bytes that new inodes use";
     0x160 FLAGS: u32, "s_flags: 1 signed, 2 unsigned directory hash";
+    0x168 MMP_BLOCK: u64, "s_mmp_block: with mmp";
     0x175 CHECKSUM_TYPE: u8, "s_checksum_type: 1 is crc32c";
     0x248 OVERHEAD_CLUSTERS: u32, "s_overhead_clusters: 0 makes the kernel count";
     0x24c BACKUP_BGS_0: u32, "s_backup_bgs, first: with sparse_super2";
@@ -78,7 +82,7 @@ impl Superblock {
         if found != MAGIC {
             return Err(Ext4Error::NotExt4 { found });
         }
-        if superblock.get(REV_LEVEL) != 1 {
+        if superblock.get(REV_LEVEL) > DYNAMIC_REVISION {
             return Err(Ext4Error::unsupported(format!("revision {}", superblock.get(REV_LEVEL))));
         }
         features::check_readable(&superblock)?;
@@ -129,6 +133,21 @@ impl Superblock {
         field.get(&self.bytes)
     }
 
+    /// Whether inodes can differ in size, and features be added.
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.get(REV_LEVEL) == DYNAMIC_REVISION
+    }
+
+    /// Bytes of an inode.
+    pub(super) fn inode_size(&self) -> u16 {
+        if self.is_dynamic() { self.get(INODE_SIZE) } else { 128 }
+    }
+
+    /// The first inode that is not reserved.
+    pub(super) fn first_inode(&self) -> u32 {
+        if self.is_dynamic() { self.get(FIRST_INO) } else { 11 }
+    }
+
     pub(super) fn set<T: Number>(&mut self, field: Field<T>, value: T) {
         field.set(&mut self.bytes, value);
     }
@@ -145,6 +164,11 @@ impl Superblock {
 
     fn checksum(&self) -> u32 {
         crc32c(!0, self.bytes.get(..SIZE - 4).unwrap_or_default())
+    }
+
+    /// Notes that there are blocks of extended attributes now, as the kernel does when it makes the first.
+    pub(super) fn set_ext_attr(&mut self) {
+        self.set(FEATURE_COMPAT, self.get(FEATURE_COMPAT) | features::EXT_ATTR);
     }
 
     pub(super) fn has_compat(&self, feature: u32) -> bool {
@@ -237,14 +261,15 @@ mod tests {
     #[test]
     fn features_are_refused_by_name() {
         let mut superblock = Superblock::parse(good()).unwrap();
-        superblock.set(FEATURE_INCOMPAT, features::EXTENTS | 0x8000 | 0x8000_0000);
+        superblock.set(FEATURE_INCOMPAT, features::EXTENTS | 0x1000 | 0x8000_0000);
         superblock.set(FEATURE_RO_COMPAT, 0x200);
         let error = features::check_writable(&superblock).unwrap_err();
         let want =
-            "an ext4 file system with the features `inline_data`, `incompat:0x80000000`, `bigalloc` is not supported";
+            "an ext4 file system with the features `dirdata`, `incompat:0x80000000`, `bigalloc` is not supported";
         assert_eq!(error.to_string(), want);
         let error = Superblock::parse(superblock.encode(0)).unwrap_err();
-        assert_eq!(error.to_string(), "an ext4 file system with the feature `incompat:0x80000000` is not supported");
+        let want = "an ext4 file system with the features `dirdata`, `incompat:0x80000000` is not supported";
+        assert_eq!(error.to_string(), want);
     }
 
     #[test]

@@ -9,7 +9,14 @@ use super::error::{Ext4Error, show};
 use super::features;
 use super::inode::{self, InodeNumber, ROOT};
 
-/// A directory that is being cleared, and what is left in it.
+/// Something in a folder.
+struct Found {
+    folder: InodeNumber,
+    name: Vec<u8>,
+    number: InodeNumber,
+}
+
+/// A directory that is being looked through, and what is left in it.
 struct Open {
     number: InodeNumber,
     name: Vec<u8>,
@@ -27,7 +34,8 @@ impl Editor<'_> {
     ///
     /// # Errors
     /// [`Ext4Error::Invalid`] for the root and for the names `.` and `..`. [`Ext4Error::NoSpace`] if nothing is
-    /// free and what is left of the folder, written anew, needs more blocks than it had.
+    /// free and what is left of the folder, written anew, needs more blocks than it had. [`Ext4Error::Marked`] and
+    /// [`Ext4Error::MarkedFolder`] if the folder, `path` or something below it must not change.
     pub fn remove(&mut self, path: impl AsRef<[u8]>) -> Result<bool, Ext4Error> {
         let path = path.as_ref();
         let Some(place) = self.walk(path, false)? else { return Ok(false) };
@@ -38,10 +46,13 @@ impl Editor<'_> {
             return Err(Ext4Error::Invalid { path: show(path), action: "removed by such a name" });
         }
         let Some(number) = place.inode else { return Ok(false) };
+        self.check_names(&place, true)?;
+        self.check_changeable(number, path, "removed")?;
+        let below = if self.kind(number)? == FileKind::Directory { self.below(number, path)? } else { Vec::new() };
         let blocks = self.growth(place.parent, None)?;
         self.change(blocks, |editor| {
-            if editor.kind(number)? == FileKind::Directory {
-                editor.clear_directory(number)?;
+            for found in below {
+                editor.unlink(found.folder, &found.name, found.number)?;
             }
             editor.unlink(place.parent, place.name(), number)
         })?;
@@ -55,7 +66,8 @@ impl Editor<'_> {
     /// [`Ext4Error::NotFound`], [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`],
     /// [`Ext4Error::NotADirectory`] and [`Ext4Error::NotEmpty`] for what cannot be replaced,
     /// [`Ext4Error::Invalid`] if `to` lies below `from` and for the names `.` and `..`,
-    /// [`Ext4Error::TooManyLinks`], [`Ext4Error::DirectoryTooLarge`], [`Ext4Error::NoSpace`].
+    /// [`Ext4Error::TooManyLinks`], [`Ext4Error::DirectoryTooLarge`], [`Ext4Error::NoSpace`],
+    /// [`Ext4Error::Marked`] and [`Ext4Error::MarkedFolder`] for what must not change.
     pub fn rename(&mut self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<(), Ext4Error> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let missing = || Ext4Error::NotFound { path: show(from) };
@@ -84,6 +96,15 @@ impl Editor<'_> {
             }
         }
         let moves = folder && source.parent != target.parent;
+        self.check_names(&source, true)?;
+        self.check_names(&target, target.inode.is_some())?;
+        self.check_changeable(number, from, "moved")?;
+        if let Some(old) = target.inode {
+            self.check_changeable(old, to, "replaced")?;
+        }
+        if moves {
+            self.check_parent_entry(number, from)?;
+        }
         if moves && target.inode.is_none() {
             self.check_subdirectories(target.parent, to)?;
         }
@@ -146,34 +167,40 @@ impl Editor<'_> {
         self.contents.remove(&number);
         self.forget_directory(number);
         self.volume.free_file_blocks(number)?;
-        self.volume.drop_xattr_block(number)?;
+        self.volume.drop_xattrs(number)?;
         self.volume.free_inode(number, directory)
     }
 
-    /// Removes everything below directory `top`. Without recursion: depth is the image's to choose.
-    fn clear_directory(&mut self, top: InodeNumber) -> Result<(), Ext4Error> {
+    /// Everything below directory `top` at `path`, each folder behind what is in it, if all of it may be
+    /// removed. Without recursion: depth is the image's to choose.
+    fn below(&mut self, top: InodeNumber, path: &[u8]) -> Result<Vec<Found>, Ext4Error> {
+        let mut found = Vec::new();
         let mut open = BTreeSet::from([top]);
-        let mut path = vec![Open { number: top, name: Vec::new(), left: self.names(top)? }];
-        while let Some(directory) = path.last_mut() {
-            let above = directory.number;
+        let mut stack = vec![Open { number: top, name: path.to_vec(), left: self.names(top)? }];
+        while let Some(directory) = stack.last_mut() {
+            let folder = directory.number;
             let Some((name, number)) = directory.left.pop() else {
-                let done = path.pop();
-                if let (Some(done), Some(parent)) = (done, path.last()) {
-                    self.unlink(parent.number, &done.name, done.number)?;
+                let done = stack.pop();
+                if let (Some(done), Some(parent)) = (done, stack.last()) {
+                    found.push(Found { folder: parent.number, name: done.name, number: done.number });
                 }
                 continue;
             };
+            if self.mark_against_change(number)?.is_some() {
+                let names = stack.iter().map(|open| open.name.as_slice()).chain([name.as_slice()]);
+                self.check_changeable(number, &names.collect::<Vec<_>>().join(&b'/'), "removed")?;
+            }
             if self.kind(number)? != FileKind::Directory {
-                self.unlink(above, &name, number)?;
+                found.push(Found { folder, name, number });
                 continue;
             }
             if number == ROOT || !open.insert(number) {
                 return Err(Ext4Error::corrupt(format!("folder inode {} has two names", number.0)));
             }
             let left = self.names(number)?;
-            path.push(Open { number, name, left });
+            stack.push(Open { number, name, left });
         }
-        Ok(())
+        Ok(found)
     }
 
     fn names(&mut self, directory: InodeNumber) -> Result<Vec<(Vec<u8>, InodeNumber)>, Ext4Error> {

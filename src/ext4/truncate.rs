@@ -1,8 +1,8 @@
 //! Cutting a file off at its size: blocks beyond it are freed, and what the last block holds beyond it becomes zero.
 //!
-//! The kernel notes a file that it is about to make shorter as an orphan, so a crash may leave blocks behind. Written from the
-//! kernel's Documentation/filesystems/ext4/ifork.rst and blockmap.rst; what is left of a tree of block numbers is what
-//! fs/ext4/indirect.c and e2fsck leave: no block of the tree that lists nothing.
+//! The kernel notes a file that it is about to make shorter as an orphan, so a crash may leave blocks behind. Written
+//! from the kernel's Documentation/filesystems/ext4/ifork.rst and blockmap.rst; what is left of a tree of block
+//! numbers is what fs/ext4/indirect.c and e2fsck leave: no block of the tree that lists nothing.
 
 use super::error::Ext4Error;
 use super::extent::{Extent, FileBlocks};
@@ -65,8 +65,8 @@ impl Volume<'_> {
         Ok(())
     }
 
-    /// Takes the numbers of the blocks from `keep` on, which were freed, out of an inode's tree; answers how many blocks of
-    /// the tree itself were freed.
+    /// Takes the numbers of the blocks from `keep` on, which were freed, out of an inode's tree; answers how many
+    /// blocks of the tree itself were freed.
     fn cut_map(&mut self, number: InodeNumber, keep: u64) -> Result<u64, Ext4Error> {
         let mut map = self.inode(number)?.block().to_vec();
         let mut freed = 0;
@@ -87,8 +87,8 @@ impl Volume<'_> {
         count(self.layout.addresses()).saturating_pow(levels)
     }
 
-    /// Cuts the tree below `block`, which begins at the file's block `first`; whether something is left of it. The levels, three
-    /// at the most, bound the recursion; `file_blocks` has seen the whole tree.
+    /// Cuts the tree below `block`, which begins at the file's block `first`; whether something is left of it. The
+    /// levels, three at the most, bound the recursion; `file_blocks` has seen the whole tree.
     fn keeps_any(
         &mut self,
         block: BlockNumber,

@@ -67,6 +67,7 @@ impl<'disk> Volume<'disk> {
         volume.recover()?;
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.check_unused()?;
             volume.release_orphans()?;
         }
         Ok(volume)
@@ -285,9 +286,9 @@ impl<'disk> Volume<'disk> {
     pub(super) fn flush_bitmaps(&mut self) {
         let metadata = self.checksums.metadata();
         for number in 0..self.groups.len() {
-            let Some(group) = self.groups.get(number) else { break };
-            let blocks = group.blocks.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
-            let inodes = group.inodes.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
+            let Some(group) = self.groups.get_mut(number) else { break };
+            let blocks = group.blocks.take_if(|bitmap| bitmap.dirty).map(Bitmap::into_bytes);
+            let inodes = group.inodes.take_if(|bitmap| bitmap.dirty).map(Bitmap::into_bytes);
             let places = (group.block_bitmap(), group.inode_bitmap());
             let checksum = |bytes: &Option<Vec<u8>>, bits: u32| {
                 bytes.as_ref().filter(|_| metadata).map(|bytes| self.bitmap_checksum(bytes, bits))

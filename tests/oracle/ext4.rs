@@ -6,6 +6,10 @@ mod alike;
 mod debugfs;
 #[path = "ext4_edits.rs"]
 mod edits;
+#[path = "ext4_extents.rs"]
+mod extents;
+#[path = "ext4_features.rs"]
+mod features;
 #[path = "ext4_growth.rs"]
 mod growth;
 #[path = "ext4_image.rs"]
@@ -16,6 +20,8 @@ mod journal;
 mod journal_damage;
 #[path = "ext4_limits.rs"]
 mod limits;
+#[path = "ext4_marks.rs"]
+mod marks;
 #[path = "ext4_matrix.rs"]
 mod matrix;
 #[path = "ext4_model.rs"]
@@ -24,5 +30,7 @@ mod model;
 mod orphan;
 #[path = "ext4_scale.rs"]
 mod scale;
+#[path = "ext4_shuffle.rs"]
+mod shuffle;
 #[path = "ext4_small.rs"]
 mod small;

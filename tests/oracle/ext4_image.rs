@@ -40,13 +40,16 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of `size` bytes made by mke2fs with `options`.
+    /// An image of `size` bytes made by mke2fs with `options`: ext4 unless they say otherwise.
     pub fn make(size: u64, options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("fs.img");
         File::create(&path).unwrap().set_len(size).unwrap();
         let mut command = Command::new("mke2fs");
-        command.args(["-q", "-F", "-t", "ext4", "-U", "11223344-5566-7788-99aa-bbccddeeff00"]);
+        command.args(["-q", "-F", "-U", "11223344-5566-7788-99aa-bbccddeeff00"]);
+        if !options.contains(&"-t") {
+            command.args(["-t", "ext4"]);
+        }
         command.args(["-E", "hash_seed=d5a6b1c2-0102-0304-0506-0708090a0b0c"]).args(options).arg(&path);
         // Debian's mke2fs.conf, with what it asks for independent of the host's own.
         command.env("MKE2FS_CONFIG", "/etc/mke2fs.conf").env("E2FSPROGS_FAKE_TIME", "1600000000");
@@ -90,8 +93,8 @@ impl Image {
         true
     }
 
-    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open files
-    /// for example, lives until then. The image itself is unmounted as usual.
+    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open
+    /// files for example, lives until then. The image itself is unmounted as usual.
     pub fn power_cut<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> Option<Self> {
         if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return None;
@@ -194,6 +197,7 @@ impl Image {
 
 /// A file system that the kernel has mounted, until it goes out of scope.
 pub struct Mounted {
+    image: PathBuf,
     folder: PathBuf,
 }
 
@@ -201,7 +205,7 @@ impl Mounted {
     pub fn new(image: &Path, folder: PathBuf, options: &str) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
         run("mount", Command::new("mount").args(["-o", options]).arg(image).arg(&folder));
-        Self { folder }
+        Self { image: image.to_owned(), folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -211,9 +215,14 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold it for a moment.
+        // A process that another test is just starting may hold it for a moment, and one with a mount namespace of
+        // its own even once it is unmounted here: the kernel has written everything when the loop device is gone.
+        let mut unmounted = false;
         for _ in 0..100 {
-            if Command::new("umount").arg(&self.folder).output().is_ok_and(|output| output.status.success()) {
+            let umount = || Command::new("umount").arg(&self.folder).output();
+            unmounted = unmounted || umount().is_ok_and(|output| output.status.success());
+            let loops = Command::new("/usr/sbin/losetup").arg("-j").arg(&self.image).output();
+            if unmounted && loops.is_ok_and(|output| output.stdout.is_empty()) {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));

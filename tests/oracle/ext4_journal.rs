@@ -12,8 +12,8 @@ use super::model::Model;
 
 const MIB: u64 = 1 << 20;
 
-/// An image with the file `/victim`, and debugfs's names for blocks of it: `{0}` to `{4}`. `{a}`, `{b}`, `{c}` and `{e}`
-/// are files of a block: of their letter thrice, and one that begins like a block of the journal.
+/// An image with the file `/victim`, and names that transactions use: `{0}` to `{4}` for its blocks; `{a}`, `{b}` and
+/// `{c}` for files with a block of the bytes 0xaa, 0xbb and 0xcc; `{e}` for one that begins like a block of the journal.
 pub struct Victim {
     pub image: Image,
     pub blocks: Vec<u64>,

@@ -321,7 +321,8 @@ fn deleted_but_open(folder: &Path) -> Vec<File> {
     open
 }
 
-/// A power cut with files that are open and deleted. Only root can have the kernel mount an image; the tests above do with debugfs.
+/// A power cut with files that are open and deleted. Only root can have the kernel mount an image; the tests above do
+/// with debugfs.
 #[test]
 fn a_power_cut_with_open_files() {
     for options in [
@@ -342,6 +343,31 @@ fn a_power_cut_with_open_files() {
         settles_as_e2fsck(&mut cut);
         model.compare_kernel(&cut);
         cut.check();
+    }
+}
+
+/// A snapshot of a running machine: its journal is empty, its orphans are there.
+#[test]
+fn a_snapshot_of_a_frozen_file_system() {
+    for options in ["orphan_file", "^orphan_file"] {
+        let image = Image::make(64 * MIB, &["-O", options]);
+        let mut model = Model::default();
+        let mut snapshot = None;
+        image.power_cut("", |folder| {
+            let open = deleted_but_open(folder);
+            model = Model::read_host(folder);
+            let freeze = |option: &str| run("util-linux", Command::new("fsfreeze").arg(option).arg(folder));
+            freeze("-f");
+            snapshot = Some(image.copy("snapshot.img"));
+            freeze("-u");
+            std::fs::write(folder.join("later"), b"later").unwrap();
+            open
+        });
+        let Some(mut snapshot) = snapshot else { return };
+        assert!(!snapshot.field("Filesystem features").contains("needs_recovery"));
+        model.names.remove(b"/lost+found".as_slice());
+        settles_as_e2fsck(&mut snapshot);
+        model.compare_kernel(&snapshot);
     }
 }
 

@@ -302,8 +302,8 @@ pub(super) fn revoked(journal: &Journal, block: &[u8]) -> Option<Vec<BlockNumber
     })
 }
 
-/// Whether fast commits follow the last transaction: the next one would have the number `sequence`. They begin one block
-/// behind the log, with a record of that number; an older one's, or nothing at all, means that there are none.
+/// Whether fast commits follow the last transaction: the next one would have the number `sequence`. They begin one
+/// block behind the log, with a record of that number; an older one's, or nothing at all, means that there are none.
 pub(super) fn has_fast_commits(volume: &Volume, journal: &Journal, sequence: u32) -> Result<bool, Ext4Error> {
     let block = volume.read_journal(journal, journal.last.saturating_add(1))?;
     let (tag, length) = (u16::load(&block, 0), u16::load(&block, 2));
