@@ -38,13 +38,13 @@ impl Contender {
         fs::create_dir_all(&mount)?;
         let mount = mount.display();
         let mut all = vec![
-            Self { name: "imgbake", in_place: false, edit: format!("{this} edit {base} {tree} {out}"), rounds: ROUNDS },
+            Self { name: "imgbake", in_place: false, edit: format!("{this} edit {base} {tree} {out}") },
             Self {
                 name: "debugfs -w",
                 in_place: true,
                 edit: format!("debugfs -w -f {} {out} > /dev/null 2>&1", script.display()),
             },
-            Self { name: "rust-fs-ext4", in_place: true, edit: format!("{this} crate {out} {tree}"), rounds: 0 },
+            Self { name: "rust-fs-ext4", in_place: true, edit: format!("{this} crate {out} {tree}") },
         ];
         if run(Command::new("id").arg("-u"))?.trim() == "0" {
             all.push(Self {
