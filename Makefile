@@ -12,7 +12,7 @@ help:
 	@echo "make demo       bake node2.img, a Raspberry Pi 4 worker, from the Debian archive"
 	@echo "make test       run all tests, one boot in QEMU among them"
 	@echo "make boot-test  boot every kind of baked image in QEMU"
-	@echo "make bench      measure a bake against copying the same bytes"
+	@echo "make bench      measure bakes and the ext4 editor against yardsticks"
 	@echo "make ci         what continuous integration runs"
 
 # The public key that will open the node; a new pair beside the image for whoever has none.
@@ -45,7 +45,7 @@ boot-test: tools build
 bench:
 	tests/packages/install build base bench
 	tests/packages/rust
-	$(CARGO) bench --bench bake
+	$(CARGO) bench --bench bake --bench ext4
 
 ci:
 	.ci/run

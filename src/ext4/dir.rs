@@ -322,13 +322,20 @@ impl Volume<'_> {
         if let Some(blocks) = self.enough_blocks(&directory.size.with(name)) {
             return Ok(blocks);
         }
-        if let Some(hasher) = self.hasher() {
-            let leaves = htree::count_leaves(directory.named(), &hasher, self.directory_format(0));
-            directory.size.leaves = Some(leaves);
-        }
+        self.count_leaves(directory);
         let entries = directory.entries.len() + 1;
         let too_large = Ext4Error::DirectoryTooLarge { entries, block_size: self.layout.block_size };
         self.enough_blocks(&directory.size.with(name)).ok_or(too_large)
+    }
+
+    /// Counts the leaves that the directory's entries take, unless they can hardly be fewer than is known.
+    pub(super) fn count_leaves(&self, directory: &mut Directory) {
+        let format = self.directory_format(0);
+        if let Some(hasher) = self.hasher()
+            && directory.size.most_leaves(format.room()) > count(directory.size.total.div_ceil(format.room()))
+        {
+            directory.size.leaves = Some(htree::count_leaves(directory.named(), &hasher, format));
+        }
     }
 
     /// The number of blocks that the directory can do with.

@@ -1,6 +1,7 @@
 //! The editor: what callers use. Makes single files; `attributes` changes them, `tree` takes away and moves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::access::Access;
 use super::blockmap;
@@ -26,6 +27,9 @@ pub(super) const MOST_LINKS: u16 = 65_000;
 
 /// A batch of edits to an ext4 file system. Nothing reaches the disk before [`Editor::finish`].
 ///
+/// An edit that fails has changed nothing, and the batch goes on without it; [`Editor::finish`] finds room for all
+/// that was edited. Only where an edit finds the image damaged half way is the batch lost.
+///
 /// Paths are bytes, absolute or relative to the root. They are followed through the image's own symbolic
 /// links, never out of its root; the last component is not followed unless a method says so.
 pub struct Editor<'disk> {
@@ -33,7 +37,7 @@ pub struct Editor<'disk> {
     /// Directories that were looked at or changed.
     pub(super) directories: BTreeMap<InodeNumber, Directory>,
     /// New contents of files.
-    pub(super) contents: BTreeMap<InodeNumber, Content>,
+    pub(super) contents: BTreeMap<InodeNumber, Arc<Content>>,
     pub(super) time: Option<Timestamp>,
     /// Blocks kept for the directories that were changed.
     pub(super) reserved: u64,
@@ -142,7 +146,7 @@ impl<'disk> Editor<'disk> {
             editor.volume.set_blocks(number, runs)?;
             editor.volume.inode(number)?.set_size(size);
             if size > 0 {
-                editor.contents.insert(number, content);
+                editor.contents.insert(number, Arc::new(content));
             }
             Ok(())
         })
@@ -172,7 +176,7 @@ impl<'disk> Editor<'disk> {
                 inode.block_mut().get_mut(..target.len()).unwrap_or_default().copy_from_slice(target);
             } else {
                 editor.volume.set_blocks(number, runs)?;
-                editor.contents.insert(number, Content::Bytes(target.to_vec()));
+                editor.contents.insert(number, Arc::new(Content::Bytes(target.to_vec())));
             }
             editor.volume.inode(number)?.set_size(count(target.len()));
             Ok(())
@@ -226,7 +230,7 @@ impl<'disk> Editor<'disk> {
         })
     }
 
-    /// Makes the folder at `path` and those above it that are missing; links to folders are followed.
+    /// Makes the folder at `path` and those above it that are missing, all or none; links to folders are followed.
     ///
     /// # Errors
     /// [`Ext4Error::NotADirectory`] if something else is in the way; as [`Editor::mkdir`].

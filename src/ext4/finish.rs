@@ -112,7 +112,7 @@ impl Editor<'_> {
         let room = layout.bytes(placed.run.len);
         let Some(content) = self.contents.get(&placed.number) else { return Ok(()) };
         let len = content.len().saturating_sub(placed.skip).min(room);
-        match content {
+        match content.as_ref() {
             Content::Bytes(bytes) => {
                 let from = index(placed.skip);
                 let part = bytes.get(from..from.saturating_add(index(len))).unwrap_or_default();

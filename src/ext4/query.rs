@@ -115,7 +115,7 @@ impl Editor<'_> {
 
     /// The first `size` bytes of a file's contents; the caller bounds `size`.
     fn read_inode(&mut self, number: InodeNumber, size: u64) -> Result<Vec<u8>, Ext4Error> {
-        match self.contents.get(&number) {
+        match self.contents.get(&number).map(AsRef::as_ref) {
             Some(Content::Bytes(bytes)) => return Ok(bytes.clone()),
             Some(Content::File(range)) => {
                 let mut bytes = vec![0; index(size)];

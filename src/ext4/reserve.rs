@@ -1,10 +1,12 @@
 //! Room for what only the end of a batch writes: changed directories take their blocks in `finish`, so
 //! every edit leaves as many free as they can need, or fails with nothing changed.
 //!
-//! While there is plenty of room an upper bound for each directory will do. Where it gets tight an edit is
-//! made on trial: what the directories need is counted, and the edit undone if that is too much.
+//! While there is plenty of room an upper bound for each directory will do. Where it gets tight the leaves of
+//! the directories are counted, which betters the bounds for many edits to come. Where that is not enough an
+//! edit is made on trial, and undone if the directories need more than it leaves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::alloc::{Cursors, Free};
 use super::dir::Directory;
@@ -16,6 +18,10 @@ use super::inode::{Inode, InodeNumber};
 use super::layout::{BlockNumber, Layout};
 use super::record::count;
 use crate::disk::Content;
+
+/// Blocks by which one name can make a directory's need grow: a leaf, a node on each level of the index, and as
+/// much again for the tree that lists them.
+const STEP: u64 = 8;
 
 /// The blocks that a directory has on the disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,7 +57,7 @@ struct State {
     changed: BTreeMap<BlockNumber, Vec<u8>>,
     inodes: BTreeMap<InodeNumber, Inode>,
     directories: BTreeMap<InodeNumber, Directory>,
-    contents: BTreeMap<InodeNumber, Content>,
+    contents: BTreeMap<InodeNumber, Arc<Content>>,
     reserved: u64,
 }
 
@@ -64,7 +70,11 @@ impl Editor<'_> {
         blocks: u64,
         edit: impl FnOnce(&mut Self) -> Result<T, Ext4Error>,
     ) -> Result<T, Ext4Error> {
-        if blocks.saturating_add(self.reserved) <= self.volume.free.blocks {
+        let enough = |editor: &Self, blocks: u64| blocks.saturating_add(editor.reserved) <= editor.volume.free.blocks;
+        if enough(self, blocks) || {
+            self.count_leaves()?;
+            enough(self, blocks.saturating_add(STEP))
+        } {
             let result = edit(self);
             self.torn |= result.is_err();
             return result;
@@ -75,6 +85,19 @@ impl Editor<'_> {
             self.restore(before);
         }
         result
+    }
+
+    /// Betters the bounds of the directories that blocks are kept for.
+    fn count_leaves(&mut self) -> Result<(), Ext4Error> {
+        let kept = self.directories.iter().filter(|(_, directory)| directory.reserved > 0);
+        let kept: Vec<InodeNumber> = kept.map(|(number, _)| *number).collect();
+        for number in kept {
+            if let Some(directory) = self.directories.get_mut(&number) {
+                self.volume.count_leaves(directory);
+            }
+            self.mark_changed(number)?;
+        }
+        Ok(())
     }
 
     fn state(&self) -> State {

@@ -102,6 +102,8 @@ kinds! {
     26 hashes_as_they_were_first: PLAIN.tuned(&["ssv def_hash_version legacy"]).unseen_by_view();
     27 unsigned_hashes: PLAIN.tuned(&["ssv flags 2"]).unseen_by_view();
     28 unsigned_hashes_of_tea: PLAIN.tuned(&["ssv def_hash_version tea", "ssv flags 2"]).unseen_by_view();
+    29 with_meta_bg: Kind::with("meta_bg,^resize_inode").unseen_by_view().grows(Grows::No);
+    30 with_meta_bg_and_small_groups: Kind::with("meta_bg,^resize_inode,^64bit").options(&["-g", "1024"]).unseen_by_view().grows(Grows::No);
 }
 
 /// How full an image is before the edits.
