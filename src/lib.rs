@@ -55,6 +55,7 @@ pub use spec::{
     TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
 };
 pub use store::{
-    Archive, Cause, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, Store,
+    Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
+    Pins, SignatureError, Store,
     StoreError, StoreOptions,
 };

@@ -11,9 +11,11 @@ mod checksums;
 mod error;
 mod fetch;
 mod http;
+mod keys;
 mod location;
 mod part;
 mod pins;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,8 +30,10 @@ use crate::progress::Progress;
 pub use archive::{Archive, Member, MemberKind};
 pub use error::{Cause, Mismatch, Missing, Origin, StoreError};
 pub use http::Patience;
+pub use keys::{KeySummary, Keys};
 pub use location::Mirror;
 pub use pins::Pins;
+pub use signature::SignatureError;
 
 use cache::Cache;
 use http::Client;

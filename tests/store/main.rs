@@ -5,6 +5,8 @@ mod fetch;
 mod messages;
 mod server;
 mod several;
+mod signatures;
+mod signer;
 
 use std::error::Error;
 use std::fs;
