@@ -28,7 +28,7 @@ mod sink;
 mod spec;
 mod store;
 
-pub use artifact::{Artifact, Checksum, Digest};
+pub use artifact::{Artifact, Checksum, Digest, Signature, Signed};
 pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
@@ -56,6 +56,5 @@ pub use spec::{
 };
 pub use store::{
     Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
-    Pins, SignatureError, Store,
-    StoreError, StoreOptions,
+    Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
 };

@@ -9,7 +9,7 @@ use super::shelf::Shelf;
 use super::{
     Architecture, Base, BaseFormat, BaseSource, Distribution, Firmware, KernelArguments, Runtime, SeedLocation, System,
 };
-use crate::artifact::{Artifact, Checksum, Digest};
+use crate::artifact::{self, Artifact, Checksum, Digest, Signed};
 
 macro_rules! bases {
     ($($name:literal)*) => {
@@ -70,6 +70,19 @@ struct Vendor {
     /// Exactly one of `digest` and `checksums`.
     digest: Option<Digest>,
     checksums: Option<String>,
+    /// With `checksums` only: a digest that is known needs no signature.
+    signature: Option<Signature>,
+}
+
+/// Who signs an image, and where the signature is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Signature {
+    /// Whose keys: a name of `imgbake keys`.
+    by: String,
+    /// Exactly one of `checksums` and `image`: the URL of the signature over the checksum file, or over the image itself.
+    checksums: Option<String>,
+    image: Option<String>,
 }
 
 /// A base image as `imgbake base` lists it.
@@ -177,10 +190,25 @@ fn source(name: &str, entry: &Entry, runtime: Runtime) -> Result<(BaseSource, Op
                 (None, Some(url)) => Checksum::File { url: url.clone() },
                 _ => return Err(SpecError::BaseEntry { name: name.to_owned(), keys: "digest` and `checksums" }),
             };
-            Ok((BaseSource::Vendor(Artifact { url: vendor.url.clone(), checksum }), Some(vendor.format)))
+            let signature = vendor.signature.as_ref().map(|signature| signed(name, signature)).transpose()?;
+            let artifact = Artifact { url: vendor.url.clone(), checksum, signature };
+            Ok((BaseSource::Vendor(artifact), Some(vendor.format)))
         }
         _ => Err(SpecError::BaseEntry { name: name.to_owned(), keys: "vendor` and `archive" }),
     }
+}
+
+/// What `signature` says of the base image `name`.
+fn signed(name: &str, signature: &Signature) -> Result<artifact::Signature, SpecError> {
+    let over = match (&signature.checksums, &signature.image) {
+        (Some(url), None) => Signed::Checksums(url.clone()),
+        (None, Some(url)) => Signed::File(url.clone()),
+        _ => {
+            let keys = "signature.checksums` and `signature.image";
+            return Err(SpecError::BaseEntry { name: name.to_owned(), keys });
+        }
+    };
+    Ok(artifact::Signature { by: signature.by.clone(), over })
 }
 
 #[cfg(test)]
@@ -203,7 +231,7 @@ mod tests {
             assert_eq!(matches!(base.source, BaseSource::Archive(_)), summary.made_here);
             let seed = if board == "grub" { SeedLocation::Provider } else { SeedLocation::BootPartition };
             assert_eq!(base.seed, seed, "{}", summary.name);
-            if let BaseSource::Vendor(Artifact { url, checksum: Checksum::File { url: sums } }) = base.source {
+            if let BaseSource::Vendor(Artifact { url, checksum: Checksum::File { url: sums }, .. }) = base.source {
                 assert!(url.starts_with("https://") && sums.starts_with("https://"), "{}", summary.name);
                 assert!(url.contains(&summary.architecture.to_string()), "{}", summary.name);
             }
@@ -220,6 +248,10 @@ mod tests {
             source: BaseSource::Vendor(Artifact {
                 url: format!("{folder}/ubuntu-24.04.4-preinstalled-server-arm64+raspi.img.xz"),
                 checksum: Checksum::File { url: format!("{folder}/SHA256SUMS") },
+                signature: Some(artifact::Signature {
+                    by: "ubuntu-cdimage".to_owned(),
+                    over: Signed::Checksums(format!("{folder}/SHA256SUMS.gpg")),
+                }),
             }),
             seed: SeedLocation::BootPartition,
             architecture: Some(Architecture::Arm64),
@@ -283,6 +315,10 @@ mod tests {
         let vendor = "vendor: {url: 'https://example.org/x.raw', format: raw";
         for (rest, message) in [
             (String::new(), "base image `own` needs exactly one of `vendor` and `archive`"),
+            (
+                format!("{vendor}, checksums: 'https://example.org/sums', signature: {{by: me}}}}\n"),
+                "base image `own` needs exactly one of `signature.checksums` and `signature.image`",
+            ),
             (format!("archive: a\n{vendor}}}\n"), "base image `own` needs exactly one of `vendor` and `archive`"),
             (format!("{vendor}}}\n"), "base image `own` needs exactly one of `digest` and `checksums`"),
         ] {
