@@ -70,6 +70,11 @@ pub enum Command {
         #[command(flatten)]
         places: ConfigArgument,
     },
+    /// List the keys that publishers' signatures are checked by, with their fingerprints
+    Keys {
+        #[command(flatten)]
+        places: ConfigArgument,
+    },
     /// Base images: list them all, or make one from the Debian archive
     #[command(subcommand)]
     Base(BaseCommand),
@@ -197,7 +202,7 @@ pub struct CacheArgument {
 
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgument {
-    /// Your profiles and the clusters' keys [default: $XDG_CONFIG_HOME/imgbake or ~/.config/imgbake]
+    /// Your profiles, publishers' and clusters' keys [default: $XDG_CONFIG_HOME/imgbake or ~/.config/imgbake]
     #[arg(long, value_name = "DIR", env = "IMGBAKE_CONFIG_DIR")]
     pub config_dir: Option<PathBuf>,
 }
