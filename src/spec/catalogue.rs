@@ -332,4 +332,22 @@ mod tests {
             assert_eq!(error.to_string(), message);
         }
     }
+
+    #[test]
+    fn an_own_entry_says_who_signs_the_image_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bases")).unwrap();
+        let text = "description: x\narchitecture: amd64\nfirmware: grub\ndistribution: debian\nrelease: '13'\nseed: none\n\
+                    vendor:\n  url: https://example.org/x.raw\n  checksums: https://example.org/x.raw.sha256\n  format: raw\n  \
+                    signature: {by: acme, image: https://example.org/x.raw.sig}\n";
+        std::fs::write(folder.path().join("bases/own.yaml"), text).unwrap();
+        let firmware = firmware("grub", None).unwrap();
+        let (architecture, runtime) = (Architecture::Amd64, Runtime::Upstream);
+        let wanted = Wanted { profile: "box", architecture, firmware: &firmware, runtime };
+        let BaseSource::Vendor(artifact) = find("own", &wanted, Some(folder.path())).unwrap().source else {
+            panic!("a vendor's image")
+        };
+        let over = Signed::File("https://example.org/x.raw.sig".to_owned());
+        assert_eq!(artifact.signature, Some(artifact::Signature { by: "acme".to_owned(), over }));
+    }
 }

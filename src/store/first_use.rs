@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Pins, StoreError};
 use crate::artifact::Digest;
@@ -18,11 +19,13 @@ const HEAD: &str = "# Files that nobody signed, with the digests they had when i
 #[derive(Debug)]
 pub(super) struct FirstUse {
     path: PathBuf,
+    /// What was read of it, until it is written.
+    read: Mutex<Option<Pins>>,
 }
 
 impl FirstUse {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, read: Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -31,15 +34,19 @@ impl FirstUse {
 
     /// The digest that the file at `url` had.
     pub(super) fn digest(&self, url: &str) -> Result<Option<Digest>, StoreError> {
-        // Without entries it is no list to the parser.
-        let Some(text) = self.text()?.filter(|text| text.contains("\n  - ")) else { return Ok(None) };
-        Ok(Pins::parse(&text, &self.path)?.digest(url).cloned())
+        let mut read = self.read();
+        let pins = match read.take() {
+            Some(pins) => pins,
+            None => self.parse()?,
+        };
+        Ok(read.insert(pins).digest(url).cloned())
     }
 
-    /// Pins `digest`. Nobody else may be writing the file.
-    pub(super) fn pin(&self, url: &str, digest: &Digest) -> Result<(), StoreError> {
-        if self.digest(url)?.is_some() {
-            return Ok(());
+    /// Pins `digest`, unless there is a pin already; answers the one that stands. Nobody else may be writing the file.
+    pub(super) fn pin(&self, url: &str, digest: &Digest) -> Result<Digest, StoreError> {
+        *self.read() = None;
+        if let Some(earlier) = self.parse()?.digest(url) {
+            return Ok(earlier.clone());
         }
         let mut text = self.text()?.unwrap_or_else(|| HEAD.to_owned());
         if !text.ends_with('\n') {
@@ -57,7 +64,20 @@ impl FirstUse {
             file.persist(&self.path).map_err(|error| error.error)?;
             Ok(())
         };
-        write().map_err(|source| StoreError::FirstUse { path: self.path.clone(), source })
+        write().map_err(|source| StoreError::FirstUse { path: self.path.clone(), source })?;
+        Ok(digest.clone())
+    }
+
+    fn read(&self) -> MutexGuard<'_, Option<Pins>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parse(&self) -> Result<Pins, StoreError> {
+        // Without entries it is no list to the parser.
+        match self.text()?.filter(|text| text.contains("\n  - ")) {
+            Some(text) => Pins::parse(&text, &self.path),
+            None => Ok(Pins::default()),
+        }
     }
 
     fn text(&self) -> Result<Option<String>, StoreError> {

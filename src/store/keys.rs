@@ -76,7 +76,7 @@ impl Keys {
     /// All certificates, by publisher.
     ///
     /// # Errors
-    /// [`SignatureError::Keys`] and [`SignatureError::Read`], for the user's own files.
+    /// [`SignatureError::Keys`] and [`SignatureError::ReadKeys`], for the user's own files.
     pub fn list(&self) -> Result<Vec<KeySummary>, SignatureError> {
         let mut all = Vec::new();
         for (publisher, ring) in self.rings()? {
@@ -140,11 +140,11 @@ impl Keys {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rings),
-            Err(error) => return Err(SignatureError::Read(error)),
+            Err(error) => return Err(unreadable(folder)(error)),
         };
         let mut files = Vec::new();
         for entry in entries {
-            files.push(entry.map_err(SignatureError::Read)?.path());
+            files.push(entry.map_err(unreadable(folder))?.path());
         }
         // Of `x.asc` and `x.gpg` the first counts.
         files.sort_by(|one, other| other.cmp(one));
@@ -161,9 +161,13 @@ impl Keys {
 fn certificates(publisher: &str, ring: &Ring) -> Result<Vec<Certificate>, SignatureError> {
     let found = match ring {
         Ring::BuiltIn { text, .. } => Certificate::read(text.as_bytes()),
-        Ring::File(path) => Certificate::read(&short_file(path).map_err(SignatureError::Read)?),
+        Ring::File(path) => Certificate::read(&short_file(path).map_err(unreadable(path))?),
     };
     found.map_err(|reason| SignatureError::Keys { publisher: publisher.to_owned(), reason })
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SignatureError {
+    move |source| SignatureError::ReadKeys { path: path.to_owned(), source }
 }
 
 fn short_file(path: &Path) -> io::Result<Vec<u8>> {

@@ -81,7 +81,11 @@ impl Store {
         let blob = self.exactly(artifact, location, &expected, progress)?;
         if unsigned && noted.is_none() {
             let _claim = self.cache.claim("first-use", "the note of what nobody signed", progress)?;
-            self.first_use.pin(url, &expected.digest)?;
+            let stands = self.first_use.pin(url, &expected.digest)?;
+            // Another imgbake was first.
+            if stands != expected.digest && stands.algorithm() == expected.digest.algorithm() {
+                return Err(self.replaced(url, checksum_file, expected.digest, stands));
+            }
         }
         Ok(blob)
     }

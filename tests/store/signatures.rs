@@ -348,6 +348,20 @@ fn the_built_in_keys_are_those_that_their_publishers_made_known() {
 }
 
 #[test]
+fn every_base_image_that_is_signed_is_signed_by_keys_that_are_built_in() {
+    let known: Vec<String> = Keys::default().list().unwrap().into_iter().map(|key| key.publisher).collect();
+    let mut signed = 0;
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/bases")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let by: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("by: ")).collect();
+        assert!(by.iter().all(|by| known.iter().any(|name| name == by)), "{}: {by:?}", path.display());
+        signed += by.len();
+    }
+    assert_eq!(signed, 6);
+}
+
+#[test]
 fn own_keys_replace_the_built_in_ones_of_their_name() {
     let folder = tempfile::tempdir().unwrap();
     let them = Signer::new(1);

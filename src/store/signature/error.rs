@@ -1,6 +1,7 @@
 //! Why a signature is not believed.
 
 use std::io;
+use std::path::PathBuf;
 
 use time::OffsetDateTime;
 
@@ -87,9 +88,17 @@ pub enum SignatureError {
         /// What is wrong.
         reason: String,
     },
-    /// The signed data, or the keys, cannot be read from this machine's disk.
-    #[error("the signed data or the keys cannot be read")]
+    /// The signed data cannot be read from this machine's disk.
+    #[error("the signed data cannot be read")]
     Read(#[source] io::Error),
+    /// The user's keys cannot be read from this machine's disk.
+    #[error("cannot read `{}`", path.display())]
+    ReadKeys {
+        /// The folder or the file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
 }
 
 impl SignatureError {
@@ -129,6 +138,7 @@ impl SignatureError {
                 )
             }
             Self::Keys { .. } => "it should hold OpenPGP public keys, as `gpg --armor --export` writes them".to_owned(),
+            Self::ReadKeys { .. } => "check its permissions, or name another folder with `--config-dir`".to_owned(),
             Self::Read(_) => return None,
         })
     }
