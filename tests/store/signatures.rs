@@ -377,3 +377,48 @@ fn own_keys_replace_the_built_in_ones_of_their_name() {
     let error = Keys::new(Some(folder.path().to_owned())).list().unwrap_err();
     assert!(error.to_string().starts_with("the keys of `runc` cannot be read: "), "{error}");
 }
+
+#[test]
+fn mutated_signatures_keys_and_messages_end_in_an_answer() {
+    let mut them = Signer::with_subkey(1);
+    let mut plain = Signer::new(2);
+    let data = b"a file";
+    let ring = [them.ring(), plain.ring()].concat();
+    let whole = binary(&them.sign(data));
+    let armor = armored(&them.sign(data));
+    let message = plain.clear_sign("1  image\n- 2\n");
+    let mut state = 1u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut mutate = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                1 => bytes.truncate(at.max(1)),
+                2 => bytes.insert(at, u8::try_from(random(256)).unwrap()),
+                _ => drop(bytes.remove(at.min(bytes.len() - 1))),
+            }
+            if bytes.is_empty() {
+                bytes.push(0);
+            }
+        }
+        bytes
+    };
+    let good = keys(&ring);
+    for _ in 0..1000 {
+        for signature in [&whole, &armor] {
+            let mutant = mutate(signature);
+            let _ = good.1.check("them", &mutant, now(), || Ok(&data[..]));
+        }
+        let mutant = mutate(message.as_bytes());
+        if let Ok(text) = good.1.check_message("them", &mutant, now()) {
+            assert_eq!(text, "1  image\r\n- 2\r\n", "{:?}", String::from_utf8_lossy(&mutant));
+        }
+        let (_folder, keys) = keys(&mutate(&ring));
+        let _ = keys.check("them", &whole, now(), || Ok(&data[..]));
+    }
+}
