@@ -5,8 +5,11 @@
 //! contents are mapped, not copied; changed directories are written back packed; bitmaps, counts,
 //! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
 //!
+//! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
+//! holds is put into place, and files that were deleted while they were open are released.
+//!
 //! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features;
-//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, meta_bg, quota, …) is
+//! what is not understood (bigalloc, inline_data, encrypt, casefold, ea_inode, quota, …) is
 //! refused by name.
 
 mod access;
@@ -15,6 +18,8 @@ mod alloc;
 mod bitmap;
 mod blockmap;
 mod checksum;
+mod claims;
+mod descriptors;
 mod dir;
 mod editor;
 mod error;
@@ -28,12 +33,16 @@ mod htree;
 mod inode;
 mod journal;
 mod layout;
+mod orphan;
 mod path;
 mod query;
 mod reader;
 mod record;
+mod reserve;
+mod resize_inode;
 mod superblock;
 mod tree;
+mod truncate;
 mod volume;
 mod xattr;
 

@@ -1,7 +1,9 @@
 //! The disk below a file system, for reading only or for both.
 
+use std::ops::Range;
+
 use super::error::Ext4Error;
-use crate::disk::{Disk, DiskMut, FileRange};
+use crate::disk::{Disk, DiskMut, FileRange, Piece};
 
 /// What a volume may do with its disk.
 pub(super) enum Access<'disk> {
@@ -29,6 +31,11 @@ impl Access<'_> {
     /// Fills `buffer` from `offset`; `action` is what an error says was being done.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8], action: &'static str) -> Result<(), Ext4Error> {
         self.disk().read_at(offset, buffer).map_err(Ext4Error::disk(action))
+    }
+
+    /// What `range` is made of.
+    pub(super) fn pieces(&self, range: Range<u64>, action: &'static str) -> Result<Vec<Piece>, Ext4Error> {
+        self.disk().pieces(range).map_err(Ext4Error::disk(action))
     }
 
     pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8], action: &'static str) -> Result<(), Ext4Error> {

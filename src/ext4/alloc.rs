@@ -24,7 +24,7 @@ struct Cursor {
 }
 
 /// Where each size class searches on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Cursors {
     blocks: [Cursor; CLASSES],
     inode_group: u32,
@@ -128,12 +128,9 @@ impl Volume<'_> {
             let (number, bit) = self.layout.locate(at)?;
             let stop = u64::from(self.layout.group_len(number)).min(u64::from(bit) + (end.0 - at.0));
             let stop = u32::try_from(stop).unwrap_or(u32::MAX);
-            let layout = self.layout.clone();
-            let own = self.group(number)?.own_blocks(number, &layout);
+            let claimed = self.claims.touch(Run { start: at, len: u64::from(stop - bit) });
             let bitmap = self.block_bitmap(number)?;
-            if bitmap.next_clear(bit).is_some_and(|clear| clear < stop)
-                || own.into_iter().any(|(from, to)| from < stop && bit < to)
-            {
+            if claimed || bitmap.next_clear(bit).is_some_and(|clear| clear < stop) {
                 let what = format!("a file claims free blocks or metadata among the {} from {}", stop - bit, at.0);
                 return Err(Ext4Error::corrupt(what));
             }
@@ -188,6 +185,9 @@ impl Volume<'_> {
             let number = InodeNumber(number * per_group + place + 1);
             self.put_inode(number, inode);
             return Ok(number);
+        }
+        if self.free.inodes > 0 {
+            return Err(Ext4Error::corrupt("fewer inodes are free than the groups' descriptors say"));
         }
         Err(Ext4Error::NoInodes { total: self.layout.inode_count() })
     }

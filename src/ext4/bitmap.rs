@@ -22,8 +22,8 @@ impl Bitmap {
         Self { bytes, len, dirty: false }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Makes it `len` bits long; new ones are clear.

@@ -9,10 +9,12 @@ use super::FileKind;
 use super::checksum::crc32c;
 use super::error::Ext4Error;
 use super::features;
-use super::htree;
+use super::hash::Hasher;
+use super::htree::{self, Packing};
 use super::inode::{self, InodeNumber};
 use super::layout::{BlockNumber, Run};
 use super::record::{Field, count, fields, index};
+use super::reserve::Held;
 use super::volume::Volume;
 
 fields! {
@@ -23,6 +25,8 @@ fields! {
 }
 /// Where an entry's name begins.
 const NAME: usize = 8;
+/// Bytes of the entries `.` and `..`.
+const DOTS_SIZE: usize = 24;
 /// Bytes of the tail that holds a block's checksum, dressed up as an empty entry.
 pub(super) const TAIL: usize = 12;
 const TAIL_TYPE: u8 = 0xde;
@@ -44,11 +48,74 @@ pub(super) struct Directory {
     pub(super) parent: InodeNumber,
     pub(super) entries: BTreeMap<Vec<u8>, Entry>,
     pub(super) changed: bool,
+    /// What it has on the disk.
+    pub(super) held: Held,
+    /// Free blocks kept for it.
+    pub(super) reserved: u64,
+    size: Size,
+}
+
+/// How large a directory's entries are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Bytes of all entries but `.` and `..`.
+    total: usize,
+    /// Bytes of the largest that there ever was.
+    largest: usize,
+    /// Leaves that suffice for them, if they were counted.
+    leaves: Option<u64>,
+}
+
+impl Size {
+    fn with(mut self, name: &[u8]) -> Self {
+        let size = entry_size(name.len());
+        self.total = self.total.saturating_add(size);
+        self.largest = self.largest.max(size);
+        // At the worst the entry parts a full leaf into two, and the emptier one has room for it.
+        self.leaves = self.leaves.map(|leaves| leaves + 1);
+        self
+    }
+
+    /// Leaves that suffice for sure: all but the last are fuller than to take the largest entry.
+    fn most_leaves(&self, room: usize) -> u64 {
+        let least = room.saturating_sub(self.largest) + 4;
+        let leaves = count(self.total / least) + 1;
+        self.leaves.map_or(leaves, |counted| counted.min(leaves))
+    }
 }
 
 impl Directory {
     pub(super) fn new(parent: InodeNumber) -> Self {
-        Self { parent, entries: BTreeMap::new(), changed: true }
+        Self {
+            parent,
+            entries: BTreeMap::new(),
+            changed: true,
+            held: Held::default(),
+            reserved: 0,
+            size: Size::default(),
+        }
+    }
+
+    /// Puts a name in; answers what stood under it.
+    pub(super) fn insert(&mut self, name: &[u8], entry: Entry) -> Option<Entry> {
+        let before = self.entries.insert(name.to_vec(), entry);
+        if before.is_none() {
+            self.size = self.size.with(name);
+        }
+        before
+    }
+
+    /// Takes a name out.
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Entry> {
+        let before = self.entries.remove(name);
+        if before.is_some() {
+            self.size.total = self.size.total.saturating_sub(entry_size(name.len()));
+        }
+        before
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&[u8], Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_slice(), *entry))
     }
 }
 
@@ -122,7 +189,9 @@ impl Volume<'_> {
         let mut directory = Directory::new(InodeNumber(0));
         directory.changed = false;
         let mut next = 0;
-        for extent in self.file_blocks(number)?.extents {
+        let held = self.file_blocks(number)?;
+        directory.held = Held::new(&held);
+        for extent in held.extents {
             if extent.logical != next || extent.uninitialised {
                 return Err(damaged("has a hole"));
             }
@@ -144,12 +213,15 @@ impl Volume<'_> {
         Ok(directory)
     }
 
-    /// Writes directory `number` whole, into its old blocks as far as they go.
-    pub(super) fn store_directory(&mut self, number: InodeNumber, directory: &Directory) -> Result<(), Ext4Error> {
+    /// Writes directory `number` whole, into its old blocks as far as they go and `spare` others.
+    pub(super) fn store_directory(
+        &mut self,
+        number: InodeNumber,
+        directory: &Directory,
+        spare: u64,
+    ) -> Result<(), Ext4Error> {
         let seed = self.inode_seed(number)?;
-        let seed = self.checksums.metadata().then_some(seed);
-        let format = Format { block_size: index(self.layout.block_size), seed };
-        let (blocks, indexed) = self.encode_directory(number, directory, format)?;
+        let (blocks, indexed) = self.encode_directory(number, directory, self.directory_format(seed), spare);
         let runs = self.reuse_blocks(number, count(blocks.len()))?;
         let places = runs.iter().flat_map(|run| (0..run.len).map(|block| run.start.plus(block)));
         let places: Vec<BlockNumber> = places.collect();
@@ -164,45 +236,122 @@ impl Volume<'_> {
         Ok(())
     }
 
-    /// The directory's blocks, and whether the first is an index.
+    fn directory_format(&self, seed: u32) -> Format {
+        Format { block_size: index(self.layout.block_size), seed: self.checksums.metadata().then_some(seed) }
+    }
+
+    /// How names are hashed, if directories get indexes.
+    fn hasher(&self) -> Option<Hasher> {
+        self.superblock.has_compat(features::DIR_INDEX).then(|| Hasher::new(&self.superblock)).flatten()
+    }
+
+    fn large_directories(&self) -> bool {
+        self.superblock.has_incompat(features::LARGEDIR)
+    }
+
+    /// Blocks that suffice for a directory of `size`; none if they are more than an index can hold.
+    fn enough_blocks(&self, size: &Size) -> Option<u64> {
+        let format = self.directory_format(0);
+        if DOTS_SIZE + size.total <= format.room() {
+            return Some(1);
+        }
+        let leaves = size.most_leaves(format.room());
+        match self.hasher() {
+            Some(_) => htree::blocks(leaves, format, self.large_directories()),
+            None => Some(leaves + 1),
+        }
+    }
+
+    /// Blocks that suffice for the directory as it is.
+    pub(super) fn most_blocks(&self, directory: &Directory) -> u64 {
+        let room = self.directory_format(0).room();
+        self.enough_blocks(&directory.size).unwrap_or_else(|| directory.size.most_leaves(room) + 1)
+    }
+
+    /// Blocks that suffice for the directory when `name` comes in.
+    ///
+    /// # Errors
+    /// [`Ext4Error::DirectoryTooLarge`] if its index cannot hold it.
+    pub(super) fn blocks_with(&self, directory: &mut Directory, name: &[u8]) -> Result<u64, Ext4Error> {
+        if let Some(blocks) = self.enough_blocks(&directory.size.with(name)) {
+            return Ok(blocks);
+        }
+        if let Some(hasher) = self.hasher() {
+            let leaves = htree::count_leaves(directory.named(), &hasher, self.directory_format(0));
+            directory.size.leaves = Some(leaves);
+        }
+        let entries = directory.entries.len() + 1;
+        let too_large = Ext4Error::DirectoryTooLarge { entries, block_size: self.layout.block_size };
+        self.enough_blocks(&directory.size.with(name)).ok_or(too_large)
+    }
+
+    /// The number of blocks that the directory can do with.
+    pub(super) fn least_blocks(&self, number: InodeNumber, directory: &Directory) -> Result<u64, Ext4Error> {
+        let format = self.directory_format(0);
+        let linear = self.split_linear(&self.dots(number, directory), directory, format).len();
+        let indexed = self.hasher().filter(|_| linear > 1).and_then(|hasher| {
+            let leaves = htree::count_leaves(directory.named(), &hasher, format);
+            htree::blocks(leaves, format, self.large_directories())
+        });
+        Ok(indexed.map_or(count(linear), |indexed| indexed.min(count(linear))))
+    }
+
+    /// The directory's blocks, and whether the first is an index. There is one if no more than `spare` blocks
+    /// have to be had for it.
     fn encode_directory(
         &self,
         number: InodeNumber,
         directory: &Directory,
         format: Format,
-    ) -> Result<(Vec<Vec<u8>>, bool), Ext4Error> {
+        spare: u64,
+    ) -> (Vec<Vec<u8>>, bool) {
+        let dots = self.dots(number, directory);
+        let linear = self.split_linear(&dots, directory, format);
+        if let Some(hasher) = self.hasher().filter(|_| linear.len() > 1) {
+            for packing in [Packing::Loose, Packing::Tight] {
+                let large = self.large_directories();
+                let built = htree::build(&dots, directory.named(), &hasher, format, packing, large);
+                if let Some(blocks) = built
+                    && (directory.held.missing(count(blocks.len()), &self.layout) <= spare
+                        || packing == Packing::Tight && blocks.len() <= linear.len())
+                {
+                    return (blocks, true);
+                }
+            }
+        }
+        (linear.into_iter().map(|entries| format.block(entries)).collect(), false)
+    }
+
+    fn dots(&self, number: InodeNumber, directory: &Directory) -> [(&'static [u8], Entry); 2] {
         let file_type =
             if self.superblock.has_incompat(features::FILETYPE) { FileKind::Directory.file_type() } else { 0 };
-        let dots = [
+        [
             (b".".as_slice(), Entry { inode: number, file_type }),
             (b"..".as_slice(), Entry { inode: directory.parent, file_type }),
-        ];
-        let named = || directory.entries.iter().map(|(name, entry)| (name.as_slice(), *entry));
-        let all = || dots.into_iter().chain(named());
-        let needed: usize = all().map(|(name, _)| entry_size(name.len())).sum();
-        if needed <= format.room() {
-            return Ok((vec![format.block(all())], false));
-        }
-        if self.superblock.has_compat(features::DIR_INDEX)
-            && let Some(hasher) = super::hash::Hasher::new(&self.superblock)
-        {
-            let large = self.superblock.has_incompat(features::LARGEDIR);
-            return Ok((htree::build(&dots, named(), &hasher, format, large)?, true));
-        }
+        ]
+    }
+
+    /// The entries of each block without an index.
+    fn split_linear<'a>(
+        &self,
+        dots: &'a [(&'static [u8], Entry); 2],
+        directory: &'a Directory,
+        format: Format,
+    ) -> Vec<Vec<(&'a [u8], Entry)>> {
         let mut blocks = Vec::new();
         let mut pending = Vec::new();
         let mut used = 0;
-        for (name, entry) in all() {
+        for (name, entry) in dots.iter().copied().chain(directory.named()) {
             let size = entry_size(name.len());
             if used + size > format.room() {
-                blocks.push(format.block(std::mem::take(&mut pending)));
+                blocks.push(std::mem::take(&mut pending));
                 used = 0;
             }
             used += size;
             pending.push((name, entry));
         }
-        blocks.push(format.block(pending));
-        Ok((blocks, false))
+        blocks.push(pending);
+        blocks
     }
 
     /// Leaves inode `number` with `wanted` blocks and no tree that lists them: the first of those that it
@@ -251,7 +400,7 @@ fn parse_block(block: &[u8], directory: &mut Directory) -> Option<()> {
             b".." => directory.parent = inode,
             _ => {
                 let entry = Entry { inode, file_type: FILE_TYPE.get(record) };
-                let fresh = is_name(name) && directory.entries.insert(name.to_vec(), entry).is_none();
+                let fresh = is_name(name) && directory.insert(name, entry).is_none();
                 fresh.then_some(())?;
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::access::Access;
 use super::dir::Directory;
 use super::error::{Ext4Error, show};
+use super::extent;
 use super::features;
 use super::inode::{self, Inode, InodeNumber};
 use super::layout::Run;
@@ -17,6 +18,8 @@ use crate::disk::{Content, DiskMut};
 
 /// Targets of symbolic links up to this length live in the inode.
 const SHORT_TARGET: usize = inode::BLOCK_SIZE - 1;
+/// Bytes of a file whose blocks, with the tree that lists them, a number of 32 bits counts in units of 512.
+const MOST_WITHOUT_HUGE_FILE: u64 = 2_000_000_000_000;
 /// Links that a file can have.
 pub(super) const MOST_LINKS: u16 = 65_000;
 
@@ -31,6 +34,8 @@ pub struct Editor<'disk> {
     /// New contents of files.
     pub(super) contents: BTreeMap<InodeNumber, Content>,
     pub(super) time: Option<Timestamp>,
+    /// Blocks kept for the directories that were changed.
+    pub(super) reserved: u64,
     /// Whether an edit failed after it had begun to change something.
     pub(super) torn: bool,
 }
@@ -48,8 +53,14 @@ impl<'disk> Editor<'disk> {
     /// Opens the file system on `disk`.
     pub(super) fn over(disk: Access<'disk>) -> Result<Self, Ext4Error> {
         let volume = Volume::open(disk)?;
-        let mut editor =
-            Self { volume, directories: BTreeMap::new(), contents: BTreeMap::new(), time: None, torn: false };
+        let mut editor = Self {
+            volume,
+            directories: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            time: None,
+            reserved: 0,
+            torn: false,
+        };
         editor.directory(inode::ROOT)?;
         Ok(editor)
     }
@@ -65,7 +76,11 @@ impl<'disk> Editor<'disk> {
     /// # Errors
     /// [`Ext4Error::DiskTooSmall`], [`Ext4Error::Shrink`], [`Ext4Error::GrowLimit`].
     pub fn grow(&mut self, size: u64) -> Result<(), Ext4Error> {
-        self.volume.grow(size)
+        let Some(growth) = self.volume.growth(size)? else { return Ok(()) };
+        // What fails now is the image's fault, and nothing undoes half of it.
+        let result = self.volume.grow(growth);
+        self.torn |= result.is_err();
+        result
     }
 
     pub(super) fn kind(&mut self, number: InodeNumber) -> Result<FileKind, Ext4Error> {
@@ -85,13 +100,6 @@ impl<'disk> Editor<'disk> {
         self.directories
             .get_mut(&number)
             .ok_or_else(|| Ext4Error::corrupt(format!("folder inode {} does not exist", number.0)))
-    }
-
-    /// Runs the part of an edit that changes something: if it fails, this batch can no longer be written.
-    pub(super) fn change<T>(&mut self, edit: impl FnOnce(&mut Self) -> Result<T, Ext4Error>) -> Result<T, Ext4Error> {
-        let result = edit(self);
-        self.torn |= result.is_err();
-        result
     }
 
     /// Makes the file at `path` with `content`, or replaces what is there: another file, a link (which is
@@ -114,6 +122,10 @@ impl<'disk> Editor<'disk> {
         let blocks = self.volume.layout.blocks_for(size);
         if blocks > u64::from(u32::MAX) {
             return Err(Ext4Error::unsupported("no room for a file of more than 2^32 blocks"));
+        }
+        let huge = self.volume.superblock.has_ro_compat(features::HUGE_FILE);
+        if size > MOST_WITHOUT_HUGE_FILE && !huge {
+            return Err(Ext4Error::unsupported("no `huge_file` feature for files of 2 TiB and more"));
         }
         self.make(path, FileKind::File, attributes, blocks, |editor, number, runs| {
             editor.volume.set_extents(number, runs)?;
@@ -197,6 +209,7 @@ impl<'disk> Editor<'disk> {
         self.check_subdirectories(parent, path)?;
         self.make(path, FileKind::Directory, attributes, 0, |editor, number, _| {
             editor.directories.insert(number, Directory::new(parent));
+            editor.mark_changed(number)?;
             editor.volume.inode(number)?.set(inode::LINKS_COUNT, 2);
             editor.add_subdirectory(parent)
         })
@@ -207,7 +220,23 @@ impl<'disk> Editor<'disk> {
     /// # Errors
     /// [`Ext4Error::NotADirectory`] if something else is in the way; as [`Editor::mkdir`].
     pub fn mkdir_all(&mut self, path: impl AsRef<[u8]>, attributes: &Attributes) -> Result<(), Ext4Error> {
-        let path = path.as_ref();
+        let mut made = None;
+        let result = self.make_missing(path.as_ref(), attributes, &mut made);
+        if result.is_err()
+            && let Some(made) = made
+        {
+            self.remove(made)?;
+        }
+        result
+    }
+
+    /// Makes what is missing of `path`; `made` is the first folder that was.
+    fn make_missing(
+        &mut self,
+        path: &[u8],
+        attributes: &Attributes,
+        made: &mut Option<Vec<u8>>,
+    ) -> Result<(), Ext4Error> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
             let part = path.get(..end).unwrap_or_default();
@@ -218,7 +247,10 @@ impl<'disk> Editor<'disk> {
                     }
                 }
                 // Made where a dangling link leads, if one does.
-                Some(place) => self.mkdir(place.path(), attributes)?,
+                Some(place) => {
+                    self.mkdir(place.path(), attributes)?;
+                    made.get_or_insert(place.path());
+                }
                 None => return Err(Ext4Error::NoParent { path: show(part) }),
             }
         }
@@ -246,7 +278,8 @@ impl<'disk> Editor<'disk> {
             let limit = u32::from(MOST_LINKS);
             return Err(Ext4Error::TooManyLinks { path: show(existing), links: u32::from(links) + 1, limit });
         }
-        self.change(|editor| {
+        let blocks = self.growth(place.parent, Some(place.name()))?;
+        self.change(blocks, |editor| {
             editor.volume.inode(number)?.set(inode::LINKS_COUNT, links + 1);
             editor.add_entry(place.parent, place.name(), number, kind)
         })
@@ -268,9 +301,13 @@ impl<'disk> Editor<'disk> {
         inode.set_times(attributes.mtime);
         inode.set(inode::LINKS_COUNT, 1);
         let xattrs = encode_xattrs(attributes)?;
-        let outside = self.volume.new_xattrs_need_block(&xattrs, inode.xattr_body().len())?;
-        self.check_room(path, &place, blocks + u64::from(outside))?;
-        self.change(|editor| {
+        let outside = self.volume.xattrs_need_block(&xattrs, inode.xattr_body().len())?;
+        let all = blocks + u64::from(outside);
+        self.check_room(path, &place, all)?;
+        let tree = extent::most_tree_blocks(blocks, blocks, self.volume.layout.block_size);
+        let own = u64::from(kind == FileKind::Directory);
+        let all = all + tree + own + self.growth(place.parent, Some(place.name()))?;
+        self.change(all, |editor| {
             if let Some(old) = place.inode {
                 editor.unlink(place.parent, place.name(), old)?;
             }
@@ -347,7 +384,7 @@ impl<'disk> Editor<'disk> {
         let (name, value) = xattr::to_disk(name, value)?;
         let mut xattrs = self.volume.xattrs(number)?;
         xattrs.insert(name, value);
-        self.volume.set_xattrs(number, &xattrs)
+        self.put_xattrs(number, &xattrs)
     }
 
     /// Removes an extended attribute of `path`; whether it was there.
@@ -360,9 +397,15 @@ impl<'disk> Editor<'disk> {
         let mut xattrs = self.volume.xattrs(number)?;
         let found = xattrs.remove(&name).is_some();
         if found {
-            self.volume.set_xattrs(number, &xattrs)?;
+            self.put_xattrs(number, &xattrs)?;
         }
         Ok(found)
+    }
+
+    fn put_xattrs(&mut self, number: InodeNumber, xattrs: &Xattrs) -> Result<(), Ext4Error> {
+        let body = self.volume.inode(number)?.xattr_body().len();
+        let blocks = u64::from(self.volume.xattrs_need_block(xattrs, body)?);
+        self.change(blocks, |editor| editor.volume.set_xattrs(number, xattrs))
     }
 }
 

@@ -66,6 +66,12 @@ pub enum Ext4Error {
         /// The path asked for.
         path: String,
     },
+    /// A folder stands where another should be put, and has something in it.
+    #[error("`{path}` is a folder that is not empty and cannot be replaced")]
+    NotEmpty {
+        /// The path asked for.
+        path: String,
+    },
     /// The place is taken.
     #[error("`{path}` exists already")]
     Exists {
@@ -207,7 +213,7 @@ impl Ext4Error {
                 Some("download the image again; if it is your own, repair a copy with `e2fsck -fy`".into())
             }
             Self::NoSpace { .. } | Self::NoInodes { .. } => Some("bake a larger image with `--size`".into()),
-            Self::GrowLimit { .. } => Some("ask for a smaller `--size`; the node grows it further when it runs".into()),
+            Self::GrowLimit { .. } => Some("ask for a smaller `--size`".into()),
             _ => None,
         }
     }

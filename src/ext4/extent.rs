@@ -51,6 +51,21 @@ pub(super) struct FileBlocks {
 impl Volume<'_> {
     /// Where the blocks of inode `number` are; none if it keeps its contents in itself.
     pub(super) fn file_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
+        let found = self.listed_blocks(number)?;
+        let tree = found.tree.iter().map(|block| Run { start: *block, len: 1 });
+        let mut runs = found.extents.iter().map(|extent| extent.run).chain(tree);
+        match runs.find(|run| self.claims.touch(*run)) {
+            // The resize inode owns the blocks that are reserved for descriptors.
+            Some(run) if number != inode::RESIZE => {
+                let what =
+                    format!("inode {} claims metadata among the {} blocks from {}", number.0, run.len, run.start.0);
+                Err(Ext4Error::corrupt(what))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn listed_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
         let inode = self.inode(number)?;
         if let Some(foreign) = inode.foreign() {
             return Err(Ext4Error::unsupported(format!("an inode ({}) that is {foreign}", number.0)));
@@ -127,9 +142,21 @@ impl Volume<'_> {
     }
 
     /// Gives inode `number`, which owns no tree now, an extent tree that lists `runs` from its start on.
-    /// Counts the blocks: contents, tree, and the block of extended attributes if there is one.
     pub(super) fn set_extents(&mut self, number: InodeNumber, runs: &[Run]) -> Result<(), Ext4Error> {
-        let mut entries = leaf_entries(runs)?;
+        let mut logical = 0u64;
+        let extent = |run: &Run| {
+            let extent = Extent { logical, run: *run, uninitialised: false };
+            logical = logical.saturating_add(run.len);
+            extent
+        };
+        let extents: Vec<Extent> = runs.iter().map(extent).collect();
+        self.set_tree(number, &extents)
+    }
+
+    /// Gives inode `number`, which owns no tree now, an extent tree that lists `extents`.
+    /// Counts the blocks: contents, tree, and the block of extended attributes if there is one.
+    pub(super) fn set_tree(&mut self, number: InodeNumber, extents: &[Extent]) -> Result<(), Ext4Error> {
+        let mut entries = leaf_entries(extents)?;
         let per_node = (index(self.layout.block_size) - HEADER) / ENTRY;
         let mut depth = 0;
         let mut tree_blocks = 0;
@@ -157,7 +184,8 @@ impl Volume<'_> {
         }
         let root = encode_node(&entries, ROOT_ENTRIES, depth, inode::BLOCK_SIZE);
         let layout = self.layout.clone();
-        let blocks = Layout::total(runs) + tree_blocks;
+        let runs: Vec<Run> = extents.iter().map(|extent| extent.run).collect();
+        let blocks = Layout::total(&runs) + tree_blocks;
         let inode = self.inode(number)?;
         inode.block_mut().copy_from_slice(&root);
         inode.set_flag(inode::EXTENTS_FLAG, true);
@@ -165,6 +193,18 @@ impl Volume<'_> {
         inode.set_sectors(layout.sectors(all), layout.block_size);
         Ok(())
     }
+}
+
+/// Blocks of the tree that lists `blocks` blocks in at most `runs` runs: no more than that.
+pub(super) fn most_tree_blocks(runs: u64, blocks: u64, block_size: u32) -> u64 {
+    let per_node = count((index(block_size) - HEADER) / ENTRY);
+    let mut entries = runs.saturating_add(blocks / LONGEST);
+    let mut total = 0u64;
+    while entries > count(ROOT_ENTRIES) {
+        entries = entries.div_ceil(per_node);
+        total = total.saturating_add(entries);
+    }
+    total
 }
 
 struct Walk {
@@ -178,24 +218,24 @@ impl Walk {
     }
 }
 
-fn leaf_entries(runs: &[Run]) -> Result<Vec<[u8; ENTRY]>, Ext4Error> {
-    let mut entries = Vec::with_capacity(runs.len());
-    let mut logical = 0u64;
-    for run in runs {
+fn leaf_entries(extents: &[Extent]) -> Result<Vec<[u8; ENTRY]>, Ext4Error> {
+    let mut entries = Vec::with_capacity(extents.len());
+    for extent in extents {
+        // The longest length is the first that says "uninitialised".
+        let (longest, mark) = if extent.uninitialised { (LONGEST - 1, LONGEST) } else { (LONGEST, 0) };
         let mut done = 0;
-        while done < run.len {
-            let len = (run.len - done).min(LONGEST);
-            let start = run.start.plus(done).0;
-            let first = u32::try_from(logical)
+        while done < extent.run.len {
+            let len = (extent.run.len - done).min(longest);
+            let start = extent.run.start.plus(done).0;
+            let first = u32::try_from(extent.logical.saturating_add(done))
                 .map_err(|_| Ext4Error::unsupported("no room for a file of more than 2^32 blocks"))?;
             let mut entry = [0; ENTRY];
             FIRST.set(&mut entry, first);
-            LENGTH.set(&mut entry, u16::try_from(len).unwrap_or_default());
+            LENGTH.set(&mut entry, u16::try_from(len + mark).unwrap_or_default());
             START_HI.set(&mut entry, low16(high32(start)));
             START_LO.set(&mut entry, low32(start));
             entries.push(entry);
             done += len;
-            logical += len;
         }
     }
     Ok(entries)
@@ -228,9 +268,15 @@ mod tests {
 
     #[test]
     fn long_runs_are_cut_at_the_longest_extent() {
-        let entries = leaf_entries(&[Run { start: BlockNumber(1 << 33), len: 70_000 }]).unwrap();
-        let lengths: Vec<u16> = entries.iter().map(|entry| LENGTH.get(entry)).collect();
+        let run = Run { start: BlockNumber(1 << 33), len: 70_000 };
+        let lengths = |uninitialised| -> Vec<u16> {
+            let entries = leaf_entries(&[Extent { logical: 0, run, uninitialised }]).unwrap();
+            entries.iter().map(|entry| LENGTH.get(entry)).collect()
+        };
+        assert_eq!(lengths(true), [65535, 65535, 32768 + 4466]);
+        let lengths = lengths(false);
         assert_eq!(lengths, [32768, 32768, 4464]);
+        let entries = leaf_entries(&[Extent { logical: 0, run, uninitialised: false }]).unwrap();
         assert_eq!((FIRST.get(&entries[2]), START_HI.get(&entries[2]), START_LO.get(&entries[2])), (65536, 2, 65536));
     }
 }

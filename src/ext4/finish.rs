@@ -36,8 +36,8 @@ impl Editor<'_> {
     /// Writes all edits.
     ///
     /// # Errors
-    /// [`Ext4Error::NoSpace`] if the changed folders do not fit: nothing was written. [`Ext4Error::Torn`] if an
-    /// edit before had failed half way. [`Ext4Error::Io`] if the disk fails.
+    /// [`Ext4Error::Torn`] if an edit before had found the image damaged when half of it was done: nothing was
+    /// written. [`Ext4Error::Io`] if the disk fails.
     #[must_use = "edits may not have been written"]
     pub fn finish(mut self) -> Result<Summary, Ext4Error> {
         if self.torn {
@@ -68,15 +68,18 @@ impl Editor<'_> {
     }
 
     fn store_directories(&mut self) -> Result<(), Ext4Error> {
+        let mut kept = self.reserved;
         for (number, directory) in std::mem::take(&mut self.directories) {
             if !directory.changed {
                 continue;
             }
+            kept = kept.saturating_sub(directory.reserved);
             let fresh = self.volume.inode(number)?.size() == 0;
             if let Some(time) = self.time.filter(|_| !fresh) {
                 self.volume.inode(number)?.set_mtime(time);
             }
-            self.volume.store_directory(number, &directory)?;
+            let spare = self.volume.free.blocks.saturating_sub(kept);
+            self.volume.store_directory(number, &directory, spare)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! Written from the kernel's Documentation/filesystems/ext4/group_descr.rst.
 
 use super::bitmap::Bitmap;
-use super::layout::{BlockNumber, Layout};
+use super::layout::{BlockNumber, Layout, Run};
 use super::record::{Field, Number, fields, high16, high32, join16, join32, low16, low32};
 
 /// The inode bitmap and table hold nothing yet.
@@ -167,31 +167,13 @@ impl Group {
         stored == checksum & mask
     }
 
-    /// The group's own metadata that lies in the group itself, as bits of its block bitmap.
-    pub(super) fn own_blocks(&self, number: u32, layout: &Layout) -> Vec<(u32, u32)> {
-        let start = layout.group_start(number).0;
-        let len = u64::from(layout.group_len(number));
-        let places = [
-            (BlockNumber(start), layout.base_blocks(number)),
-            (self.block_bitmap(), 1),
-            (self.inode_bitmap(), 1),
-            (self.inode_table(), layout.inode_table_blocks()),
-        ];
-        let bit = |block: u64| u32::try_from(block.saturating_sub(start).min(len)).unwrap_or(u32::MAX);
-        places
-            .into_iter()
-            .filter(|(place, _)| place.0 >= start)
-            .map(|(place, blocks)| (bit(place.0), bit(place.plus(blocks).0)))
-            .filter(|(from, to)| from < to)
-            .collect()
-    }
-
-    /// The block bitmap of a group that says it has none.
-    pub(super) fn computed_blocks(&self, number: u32, layout: &Layout) -> Bitmap {
-        let mut bitmap = Bitmap::empty(layout.block_size, layout.group_len(number));
-        for (from, to) in self.own_blocks(number, layout) {
-            bitmap.set_range(from, to);
-        }
-        bitmap
+    /// What the group's metadata takes, here or in other groups; superblock and descriptors first.
+    pub(super) fn places(&self, number: u32, layout: &Layout) -> [Run; 4] {
+        [
+            Run { start: layout.group_start(number), len: layout.base_blocks(number) },
+            Run { start: self.block_bitmap(), len: 1 },
+            Run { start: self.inode_bitmap(), len: 1 },
+            Run { start: self.inode_table(), len: layout.inode_table_blocks() },
+        ]
     }
 }

@@ -3,10 +3,9 @@
 
 use super::checksum::crc32c;
 use super::dir::{Entry, Format, entry_size, put_entry, short};
-use super::error::Ext4Error;
 use super::hash::Hasher;
 use super::inode::InodeNumber;
-use super::record::fields;
+use super::record::{count, fields, index};
 
 fields! {
     0x1c HASH_VERSION: u8, "dx_root_info.hash_version";
@@ -24,6 +23,66 @@ const NODE_ENTRIES: usize = 0x8;
 const ENTRY: usize = 8;
 const TAIL: usize = 8;
 
+/// How full leaves get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// An eighth stays free, for the names to come.
+    Loose,
+    /// Nothing stays free that a name fits into.
+    Tight,
+}
+
+impl Packing {
+    fn room(self, format: Format) -> usize {
+        match self {
+            Self::Loose => format.room() - format.room() / 8,
+            Self::Tight => format.room(),
+        }
+    }
+}
+
+/// What an index can hold.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    root: usize,
+    node: usize,
+    levels: u8,
+}
+
+impl Limits {
+    fn new(format: Format, large: bool) -> Self {
+        let tail = if format.seed.is_some() { TAIL } else { 0 };
+        Self {
+            root: (format.block_size - ROOT_ENTRIES - tail) / ENTRY,
+            node: (format.block_size - NODE_ENTRIES - tail) / ENTRY,
+            levels: if large { 2 } else { 1 },
+        }
+    }
+}
+
+/// All blocks of a directory with `leaves` leaves; none if they are more than its index can hold.
+pub(super) fn blocks(leaves: u64, format: Format, large: bool) -> Option<u64> {
+    let limits = Limits::new(format, large);
+    let (mut total, mut nodes) = (1 + leaves, index(leaves));
+    for _ in 0..limits.levels {
+        if nodes <= limits.root {
+            break;
+        }
+        nodes = nodes.div_ceil(limits.node);
+        total += count(nodes);
+    }
+    (nodes <= limits.root).then_some(total)
+}
+
+/// How many leaves these entries take when they are packed tight.
+pub(super) fn count_leaves<'name>(
+    entries: impl Iterator<Item = (&'name [u8], Entry)>,
+    hasher: &Hasher,
+    format: Format,
+) -> u64 {
+    count(split(&sort(entries, hasher), Packing::Tight.room(format)).count())
+}
+
 /// A block of the directory, and the smallest hash in it.
 #[derive(Debug, Clone, Copy)]
 struct Child {
@@ -31,35 +90,32 @@ struct Child {
     block: u32,
 }
 
-/// The blocks of an indexed directory: the root, the leaves, and the nodes between them.
+/// The blocks of an indexed directory: the root, the leaves, and the nodes between them; none if they are
+/// more than the index can hold.
 pub(super) fn build<'name>(
     dots: &[(&[u8], Entry); 2],
     entries: impl Iterator<Item = (&'name [u8], Entry)>,
     hasher: &Hasher,
     format: Format,
+    packing: Packing,
     large: bool,
-) -> Result<Vec<Vec<u8>>, Ext4Error> {
-    let mut sorted: Vec<((u32, u32), &[u8], Entry)> =
-        entries.map(|(name, entry)| (hasher.hash(name), name, entry)).collect();
-    sorted.sort_unstable_by_key(|(hash, name, _)| (*hash, *name));
+) -> Option<Vec<Vec<u8>>> {
+    let sorted = sort(entries, hasher);
     let mut blocks = vec![Vec::new()];
-    let mut children = leaves(&sorted, format, &mut blocks);
-    let tail = if format.seed.is_some() { TAIL } else { 0 };
-    let root_limit = (format.block_size - ROOT_ENTRIES - tail) / ENTRY;
-    let node_limit = (format.block_size - NODE_ENTRIES - tail) / ENTRY;
+    let mut children = leaves(&sorted, format, packing, &mut blocks);
+    let limits = Limits::new(format, large);
     let mut levels = 0u8;
-    while children.len() > root_limit {
+    while children.len() > limits.root {
         levels += 1;
-        if levels > if large { 2 } else { 1 } {
-            let block_size = u32::try_from(format.block_size).unwrap_or(u32::MAX);
-            return Err(Ext4Error::DirectoryTooLarge { entries: sorted.len(), block_size });
+        if levels > limits.levels {
+            return None;
         }
-        let mut above = Vec::with_capacity(children.len().div_ceil(node_limit));
-        for below in children.chunks(node_limit) {
+        let mut above = Vec::with_capacity(children.len().div_ceil(limits.node));
+        for below in children.chunks(limits.node) {
             above.push(Child { hash: below.first().map_or(0, |child| child.hash), block: next_block(&blocks) });
             let mut node = vec![0; format.block_size];
             put_entry(&mut node, b"", Entry { inode: InodeNumber(0), file_type: 0 }, format.block_size);
-            put_children(&mut node, NODE_ENTRIES, node_limit, below, format);
+            put_children(&mut node, NODE_ENTRIES, limits.node, below, format);
             blocks.push(node);
         }
         children = above;
@@ -71,37 +127,52 @@ pub(super) fn build<'name>(
     HASH_VERSION.set(&mut root, hasher.version);
     INFO_LENGTH.set(&mut root, 8);
     INDIRECT_LEVELS.set(&mut root, levels);
-    put_children(&mut root, ROOT_ENTRIES, root_limit, &children, format);
+    put_children(&mut root, ROOT_ENTRIES, limits.root, &children, format);
     if let Some(first) = blocks.first_mut() {
         *first = root;
     }
-    Ok(blocks)
+    Some(blocks)
 }
 
 fn next_block(blocks: &[Vec<u8>]) -> u32 {
     u32::try_from(blocks.len()).unwrap_or(u32::MAX)
 }
 
-/// Packs entries into leaves, with some room for the names to come.
-fn leaves(sorted: &[((u32, u32), &[u8], Entry)], format: Format, blocks: &mut Vec<Vec<u8>>) -> Vec<Child> {
-    let room = format.room() - format.room() / 8;
-    let mut children = Vec::new();
+type Hashed<'name> = ((u32, u32), &'name [u8], Entry);
+
+fn sort<'name>(entries: impl Iterator<Item = (&'name [u8], Entry)>, hasher: &Hasher) -> Vec<Hashed<'name>> {
+    let mut sorted: Vec<Hashed> = entries.map(|(name, entry)| (hasher.hash(name), name, entry)).collect();
+    sorted.sort_unstable_by_key(|(hash, name, _)| (*hash, *name));
+    sorted
+}
+
+/// The entries of each leaf, at most `room` bytes of them.
+fn split<'a, 'name>(sorted: &'a [Hashed<'name>], room: usize) -> impl Iterator<Item = &'a [Hashed<'name>]> {
     let mut rest = sorted;
-    let mut before = None;
-    while let Some(((hash, _), _, _)) = rest.first() {
+    std::iter::from_fn(move || {
         let mut used = 0;
         let fits = rest.iter().take_while(|(_, name, _)| {
             used += entry_size(name.len());
             used <= room
         });
         // A single entry always fits: names are at most 255 bytes long and blocks at least 1024.
-        let (leaf, after) = rest.split_at(fits.count().max(1));
+        let (leaf, after) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = after;
+        (!leaf.is_empty()).then_some(leaf)
+    })
+}
+
+/// Packs entries into leaves.
+fn leaves(sorted: &[Hashed], format: Format, packing: Packing, blocks: &mut Vec<Vec<u8>>) -> Vec<Child> {
+    let mut children = Vec::new();
+    let mut before = None;
+    for leaf in split(sorted, packing.room(format)) {
+        let hash = leaf.first().map_or(0, |((hash, _), _, _)| *hash);
         // The lowest bit says that entries with this very hash begin in the block before.
-        let continued = u32::from(before == Some(*hash));
+        let continued = u32::from(before == Some(hash));
         children.push(Child { hash: hash | continued, block: next_block(blocks) });
         blocks.push(format.block(leaf.iter().map(|(_, name, entry)| (*name, *entry))));
         before = leaf.last().map(|((hash, _), _, _)| *hash);
-        rest = after;
     }
     children
 }
@@ -141,11 +212,15 @@ mod tests {
         let dots = [(b".".as_slice(), entry), (b"..".as_slice(), entry)];
         let names: Vec<Vec<u8>> = (0..60_000).map(|n| format!("{n:0>250}").into_bytes()).collect();
         let build = |amount: usize, large| {
-            build(&dots, names.iter().take(amount).map(|name| (name.as_slice(), entry)), &hasher, format, large)
+            let entries = || names.iter().take(amount).map(|name| (name.as_slice(), entry));
+            let built = build(&dots, entries(), &hasher, format, Packing::Tight, large);
+            let foreseen = blocks(count_leaves(entries(), &hasher, format), format, large);
+            assert_eq!(built.as_ref().map(|blocks| count(blocks.len())), foreseen);
+            built.map(|blocks| blocks[0][0x1e])
         };
-        assert_eq!(build(100, false).unwrap()[0][0x1e], 0);
-        assert_eq!(build(10_000, false).unwrap()[0][0x1e], 1);
-        assert!(matches!(build(60_000, false), Err(Ext4Error::DirectoryTooLarge { entries: 60_000, .. })));
-        assert_eq!(build(60_000, true).unwrap()[0][0x1e], 2);
+        assert_eq!(build(100, false), Some(0));
+        assert_eq!(build(10_000, false), Some(1));
+        assert_eq!(build(60_000, false), None);
+        assert_eq!(build(60_000, true), Some(2));
     }
 }

@@ -43,6 +43,7 @@ fields! {
     0x08 ATIME: u32, "i_atime";
     0x0c CTIME: u32, "i_ctime";
     0x10 MTIME: u32, "i_mtime";
+    0x14 DTIME: u32, "i_dtime: when it was deleted; of an orphan the next one on the list";
     0x18 GID_LO: u16, "i_gid";
     0x1a LINKS_COUNT: u16, "i_links_count";
     0x1c BLOCKS_LO: u32, "i_blocks_lo: in 512-byte units";
@@ -220,7 +221,7 @@ impl Inode {
     pub(super) fn mtime(&self) -> Timestamp {
         // The sign is what the low word means: seconds before 1970.
         let low = i64::from(self.get(MTIME).cast_signed());
-        let extra = if self.bytes.len() > BASE_SIZE { self.get(MTIME_EXTRA) } else { 0 };
+        let extra = if self.wide_times() { self.get(MTIME_EXTRA) } else { 0 };
         Timestamp { seconds: low + (i64::from(extra & 3) << 32), nanoseconds: (extra >> 2).min(999_999_999) }
     }
 
@@ -244,15 +245,19 @@ impl Inode {
     }
 
     fn set_extra(&mut self, field: Field<u32>, value: u32) {
-        if self.bytes.len() > BASE_SIZE && self.get(EXTRA_ISIZE) >= 24 {
+        if self.wide_times() {
             self.set(field, value);
         }
     }
 
+    /// Whether the fields of times reach as far as the last of them.
+    fn wide_times(&self) -> bool {
+        self.bytes.len() > BASE_SIZE && self.get(EXTRA_ISIZE) >= 24
+    }
+
     /// A time as the disk has it; what does not fit becomes the nearest that does.
     fn encode_time(&self, time: Timestamp) -> (u32, u32) {
-        let wide = self.bytes.len() > BASE_SIZE;
-        let most = if wide { (3i64 << 32) + i64::from(i32::MAX) } else { i32::MAX.into() };
+        let most = if self.wide_times() { (3i64 << 32) + i64::from(i32::MAX) } else { i32::MAX.into() };
         let seconds = time.seconds.clamp(i32::MIN.into(), most);
         let low = low32(seconds.cast_unsigned());
         let epoch = low32((seconds - i64::from(low.cast_signed())).cast_unsigned() >> 32) & 3;

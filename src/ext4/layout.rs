@@ -1,4 +1,4 @@
-//! Where things are: block groups, their descriptors' blocks, and which groups hold backups.
+//! Where things are: blocks, block groups, inodes, and which groups hold backups.
 
 use super::error::Ext4Error;
 use super::features;
@@ -23,10 +23,24 @@ pub(super) struct Run {
     pub(super) len: u64,
 }
 
+impl Run {
+    /// The block behind the last one.
+    pub(super) fn end(&self) -> BlockNumber {
+        self.start.plus(self.len)
+    }
+}
+
+/// The most groups that we keep in memory: 256 TiB with blocks of 4 KiB, 16 TiB with blocks of 1 KiB.
+const MOST_GROUPS: u64 = 1 << 21;
+
+/// Which groups hold copies of superblock and descriptors.
 #[derive(Debug, Clone, Copy)]
-enum Backups {
+pub(super) enum Backups {
+    /// All of them.
     All,
+    /// The second, and the powers of 3, 5 and 7.
     Sparse,
+    /// These two; 0 is none.
     Two(u32, u32),
 }
 
@@ -42,7 +56,9 @@ pub(super) struct Layout {
     pub(super) descriptor_size: u16,
     pub(super) reserved_descriptor_blocks: u32,
     pub(super) first_inode: u32,
-    backups: Backups,
+    pub(super) backups: Backups,
+    /// With `meta_bg`: how many blocks of descriptors follow the superblock all the same.
+    pub(super) first_meta_group: Option<u32>,
 }
 
 impl Layout {
@@ -72,6 +88,9 @@ impl Layout {
             reserved_descriptor_blocks: u32::from(superblock.get(superblock::RESERVED_GDT_BLOCKS)),
             first_inode: superblock.get(superblock::FIRST_INO),
             backups,
+            first_meta_group: superblock
+                .has_incompat(features::META_BG)
+                .then(|| superblock.get(superblock::FIRST_META_BG)),
         };
         layout.check(superblock.get(superblock::INODES_COUNT), bits64)?;
         Ok(layout)
@@ -105,17 +124,34 @@ impl Layout {
             return wrong("blocks_count", self.blocks);
         }
         let groups = self.group_count();
-        if groups > u64::from(u32::MAX) || groups * u64::from(self.inodes_per_group) != u64::from(inodes) {
+        if groups > MOST_GROUPS {
+            return Err(Ext4Error::unsupported(format!("{groups} block groups (more than {MOST_GROUPS})")));
+        }
+        if groups * u64::from(self.inodes_per_group) != u64::from(inodes) {
             return wrong("inodes_count", inodes.into());
         }
         if self.first_inode < 11 || self.first_inode > inodes {
             return wrong("first_ino", self.first_inode.into());
         }
-        let base = 1 + self.descriptor_blocks() + u64::from(self.reserved_descriptor_blocks);
-        if base + 2 + self.inode_table_blocks() > u64::from(self.blocks_per_group) {
+        if let Some(first) = self.first_meta_group
+            && (u64::from(first) > self.descriptor_blocks() || self.reserved_descriptor_blocks > 0)
+        {
+            return wrong("first_meta_bg", first.into());
+        }
+        let last = self.groups() - 1;
+        if self.base_blocks(0) + 2 + self.inode_table_blocks() > u64::from(self.blocks_per_group)
+            || self.base_blocks(last) > u64::from(self.group_len(last))
+        {
             return wrong("reserved_gdt_blocks", self.reserved_descriptor_blocks.into());
         }
         Ok(())
+    }
+
+    /// The most blocks that a file system with these groups can have.
+    pub(super) fn most_blocks(&self, bits64: bool) -> u64 {
+        let groups = (u64::from(u32::MAX) / u64::from(self.inodes_per_group)).min(MOST_GROUPS);
+        let most = u64::from(self.first_data_block) + groups * u64::from(self.blocks_per_group);
+        if bits64 { most } else { most.min(u32::MAX.into()) }
     }
 
     fn group_count(&self) -> u64 {
@@ -177,25 +213,8 @@ impl Layout {
         (1..self.groups()).filter(|group| self.has_backup(*group)).collect()
     }
 
-    pub(super) fn descriptors_per_block(&self) -> u32 {
-        self.block_size / u32::from(self.descriptor_size)
-    }
-
-    pub(super) fn descriptor_blocks(&self) -> u64 {
-        self.group_count().div_ceil(u64::from(self.descriptors_per_block()))
-    }
-
     pub(super) fn inode_table_blocks(&self) -> u64 {
         (u64::from(self.inodes_per_group) * u64::from(self.inode_size)).div_ceil(u64::from(self.block_size))
-    }
-
-    /// Blocks at the start of `group` that hold superblock, descriptors and the room for more of these.
-    pub(super) fn base_blocks(&self, group: u32) -> u64 {
-        if self.has_backup(group) {
-            1 + self.descriptor_blocks() + u64::from(self.reserved_descriptor_blocks)
-        } else {
-            0
-        }
     }
 
     pub(super) fn inode_count(&self) -> u64 {

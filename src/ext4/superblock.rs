@@ -15,6 +15,7 @@ const MAGIC: u16 = 0xef53;
 const STATE_CLEAN: u16 = 0x1;
 const STATE_ERRORS: u16 = 0x2;
 const STATE_ORPHANS: u16 = 0x4;
+const STATE_FAST_COMMITS: u16 = 0x20;
 
 fields! {
     0x00 INODES_COUNT: u32, "s_inodes_count: all inodes";
@@ -45,6 +46,7 @@ fields! {
     0xf8 HASH_SEED_3: u32, "s_hash_seed, fourth word";
     0xfc DEF_HASH_VERSION: u8, "s_def_hash_version: for new directory indexes";
     0xfe DESC_SIZE: u16, "s_desc_size: bytes of a group descriptor with 64bit";
+    0x104 FIRST_META_BG: u32, "s_first_meta_bg: blocks of descriptors outside of meta groups, with meta_bg";
     0x150 BLOCKS_COUNT_HI: u32, "s_blocks_count_hi";
     0x154 R_BLOCKS_COUNT_HI: u32, "s_r_blocks_count_hi";
     0x158 FREE_BLOCKS_COUNT_HI: u32, "s_free_blocks_count_hi";
@@ -56,6 +58,7 @@ fields! {
     0x250 BACKUP_BGS_1: u32, "s_backup_bgs, second: with sparse_super2";
     0x270 CHECKSUM_SEED: u32, "s_checksum_seed: with metadata_csum_seed";
     0x274 WTIME_HI: u8, "s_wtime_hi";
+    0x280 ORPHAN_FILE_INUM: u32, "s_orphan_file_inum: with orphan_file";
     0x3fc CHECKSUM: u32, "s_checksum: crc32c of the bytes before";
 }
 const UUID: usize = 0x68;
@@ -93,16 +96,33 @@ impl Superblock {
     /// Refuses a file system that its last user left in need of repair.
     pub(super) fn check_state(&self) -> Result<(), Ext4Error> {
         let state = self.get(STATE);
-        let what = if state & STATE_ERRORS != 0 {
+        let what = if self.has_errors() {
             "recorded errors"
+        } else if state & STATE_FAST_COMMITS != 0 {
+            "fast commits that were replayed in part"
         } else if state & STATE_CLEAN == 0 {
             "changes that were never finished (it was not unmounted cleanly)"
-        } else if state & STATE_ORPHANS != 0 || self.get(LAST_ORPHAN) != 0 {
-            "deleted files that were still open (an orphan list)"
         } else {
             return Ok(());
         };
         Err(Ext4Error::Unsupported { what: what.into(), hint: Some("run `e2fsck -fy` on a copy of the image") })
+    }
+
+    /// Whether somebody found the file system damaged.
+    pub(super) fn has_errors(&self) -> bool {
+        self.get(STATE) & STATE_ERRORS != 0
+    }
+
+    /// Adds what the journal or an older superblock knows about errors.
+    pub(super) fn record_errors(&mut self, errors: bool) {
+        self.set(STATE, self.get(STATE) | if errors { STATE_ERRORS } else { 0 });
+    }
+
+    /// Forgets the orphans: all were dealt with.
+    pub(super) fn clear_orphans(&mut self) {
+        self.set(STATE, self.get(STATE) & !STATE_ORPHANS);
+        self.set(LAST_ORPHAN, 0);
+        self.set(FEATURE_RO_COMPAT, self.get(FEATURE_RO_COMPAT) & !features::ORPHAN_PRESENT);
     }
 
     pub(super) fn get<T: Number>(&self, field: Field<T>) -> T {
@@ -230,8 +250,10 @@ mod tests {
     #[test]
     fn recorded_errors_are_refused_with_a_hint() {
         let mut superblock = Superblock::parse(good()).unwrap();
-        superblock.set(STATE, 3);
-        let error = superblock.check_state().unwrap_err();
-        assert_eq!(error.hint().as_deref(), Some("run `e2fsck -fy` on a copy of the image"));
+        for state in [0, 2, 3, 0x21] {
+            superblock.set(STATE, state);
+            let error = superblock.check_state().unwrap_err();
+            assert_eq!(error.hint().as_deref(), Some("run `e2fsck -fy` on a copy of the image"));
+        }
     }
 }

@@ -16,19 +16,30 @@ struct Open {
     left: Vec<(Vec<u8>, InodeNumber)>,
 }
 
+/// Whether the last name of `path` is `.` or `..`.
+fn ends_in_dots(path: &[u8]) -> bool {
+    let last = path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty());
+    matches!(last, Some(b"." | b".."))
+}
+
 impl Editor<'_> {
     /// Removes `path` and, if it is a folder, everything below it; whether it was there.
     ///
     /// # Errors
-    /// [`Ext4Error::Invalid`] for the root.
+    /// [`Ext4Error::Invalid`] for the root and for the names `.` and `..`. [`Ext4Error::NoSpace`] if nothing is
+    /// free and what is left of the folder, written anew, needs more blocks than it had.
     pub fn remove(&mut self, path: impl AsRef<[u8]>) -> Result<bool, Ext4Error> {
         let path = path.as_ref();
         let Some(place) = self.walk(path, false)? else { return Ok(false) };
         if place.names.is_empty() {
             return Err(Ext4Error::Invalid { path: show(path), action: "removed: it is the root" });
         }
+        if ends_in_dots(path) {
+            return Err(Ext4Error::Invalid { path: show(path), action: "removed by such a name" });
+        }
         let Some(number) = place.inode else { return Ok(false) };
-        self.change(|editor| {
+        let blocks = self.growth(place.parent, None)?;
+        self.change(blocks, |editor| {
             if editor.kind(number)? == FileKind::Directory {
                 editor.clear_directory(number)?;
             }
@@ -37,11 +48,14 @@ impl Editor<'_> {
         Ok(true)
     }
 
-    /// Gives `from`, which is not followed, the path `to`; a file that is there is replaced.
+    /// Gives `from`, which is not followed, the path `to`, as rename(2) does: a file replaces what is there
+    /// unless that is a folder, a folder replaces an empty folder.
     ///
     /// # Errors
-    /// [`Ext4Error::NotFound`], [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`] if `to` is a folder,
-    /// [`Ext4Error::Invalid`] if `to` lies below `from`.
+    /// [`Ext4Error::NotFound`], [`Ext4Error::NoParent`], [`Ext4Error::IsADirectory`],
+    /// [`Ext4Error::NotADirectory`] and [`Ext4Error::NotEmpty`] for what cannot be replaced,
+    /// [`Ext4Error::Invalid`] if `to` lies below `from` and for the names `.` and `..`,
+    /// [`Ext4Error::TooManyLinks`], [`Ext4Error::DirectoryTooLarge`], [`Ext4Error::NoSpace`].
     pub fn rename(&mut self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<(), Ext4Error> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let missing = || Ext4Error::NotFound { path: show(from) };
@@ -52,29 +66,40 @@ impl Editor<'_> {
         if source.names.is_empty() || target.names.starts_with(&source.names) && target.names != source.names {
             return Err(Ext4Error::Invalid { path: show(from), action: "moved into itself" });
         }
+        if ends_in_dots(from) || ends_in_dots(to) {
+            return Err(Ext4Error::Invalid { path: show(from), action: "moved by such a name" });
+        }
         if target.inode == Some(number) {
             // The same name, or two names of one file: as rename(2), nothing happens.
             return Ok(());
         }
-        if let Some(old) = target.inode
-            && (kind == FileKind::Directory || self.kind(old)? == FileKind::Directory)
-        {
-            return Err(Ext4Error::IsADirectory { path: show(to) });
+        let folder = kind == FileKind::Directory;
+        if let Some(old) = target.inode {
+            let path = show(to);
+            match (folder, self.kind(old)? == FileKind::Directory) {
+                (false, true) => return Err(Ext4Error::IsADirectory { path }),
+                (true, false) => return Err(Ext4Error::NotADirectory { path }),
+                (true, true) if !self.directory(old)?.entries.is_empty() => return Err(Ext4Error::NotEmpty { path }),
+                _ => {}
+            }
         }
-        let moves = kind == FileKind::Directory && source.parent != target.parent;
-        if moves {
+        let moves = folder && source.parent != target.parent;
+        if moves && target.inode.is_none() {
             self.check_subdirectories(target.parent, to)?;
         }
-        self.change(|editor| {
+        let mut blocks = self.growth(source.parent, None)? + self.growth(target.parent, Some(target.name()))?;
+        if moves {
+            blocks += self.growth(number, None)?;
+        }
+        self.change(blocks, |editor| {
             if let Some(old) = target.inode {
                 editor.unlink(target.parent, target.name(), old)?;
             }
             editor.take_entry(source.parent, source.name())?;
             editor.add_entry(target.parent, target.name(), number, kind)?;
             if moves {
-                let directory = editor.directory(number)?;
-                directory.parent = target.parent;
-                directory.changed = true;
+                editor.directory(number)?.parent = target.parent;
+                editor.mark_changed(number)?;
                 editor.drop_subdirectory(source.parent)?;
                 editor.add_subdirectory(target.parent)?;
             }
@@ -92,17 +117,13 @@ impl Editor<'_> {
     ) -> Result<(), Ext4Error> {
         let typed = self.volume.superblock.has_incompat(features::FILETYPE);
         let file_type = if typed { kind.file_type() } else { 0 };
-        let directory = self.directory(parent)?;
-        directory.entries.insert(name.to_vec(), Entry { inode: number, file_type });
-        directory.changed = true;
-        Ok(())
+        self.directory(parent)?.insert(name, Entry { inode: number, file_type });
+        self.mark_changed(parent)
     }
 
     fn take_entry(&mut self, parent: InodeNumber, name: &[u8]) -> Result<(), Ext4Error> {
-        let directory = self.directory(parent)?;
-        directory.changed = true;
-        match directory.entries.remove(name) {
-            Some(_) => Ok(()),
+        match self.directory(parent)?.remove(name) {
+            Some(_) => self.mark_changed(parent),
             None => Err(Ext4Error::NotFound { path: show(name) }),
         }
     }
@@ -123,7 +144,7 @@ impl Editor<'_> {
     /// Gives back an inode and all that it has.
     fn release(&mut self, number: InodeNumber, directory: bool) -> Result<(), Ext4Error> {
         self.contents.remove(&number);
-        self.directories.remove(&number);
+        self.forget_directory(number);
         self.volume.free_file_blocks(number)?;
         self.volume.drop_xattr_block(number)?;
         self.volume.free_inode(number, directory)

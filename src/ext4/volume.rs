@@ -9,10 +9,12 @@ use super::access::Access;
 use super::alloc::{Cursors, Free};
 use super::bitmap::Bitmap;
 use super::checksum::{Checksums, crc32c};
+use super::claims::Claims;
 use super::error::Ext4Error;
 use super::features;
 use super::group::{self, Group};
 use super::inode::{Inode, InodeNumber};
+use super::journal::Replayed;
 use super::layout::{BlockNumber, Layout};
 use super::record::{count, index};
 use super::superblock::{self, Superblock};
@@ -24,13 +26,16 @@ pub(super) struct Volume<'disk> {
     pub(super) layout: Layout,
     pub(super) checksums: Checksums,
     pub(super) groups: Vec<Group>,
+    pub(super) claims: Claims,
     pub(super) cursors: Cursors,
     pub(super) free: Free,
+    /// Blocks whose contents are still in the journal.
+    pub(super) replayed: BTreeMap<BlockNumber, Replayed>,
     /// Metadata blocks with new contents.
     pub(super) changed: BTreeMap<BlockNumber, Vec<u8>>,
     /// Ranges of bytes to become zero before anything else is written: new inode tables.
     pub(super) zeroed: Vec<(u64, u64)>,
-    inodes: BTreeMap<InodeNumber, Inode>,
+    pub(super) inodes: BTreeMap<InodeNumber, Inode>,
 }
 
 impl<'disk> Volume<'disk> {
@@ -42,18 +47,7 @@ impl<'disk> Volume<'disk> {
         }
         disk.read_at(superblock::OFFSET, &mut bytes, "read the superblock")?;
         let superblock = Superblock::parse(bytes)?;
-        if disk.may_write() {
-            features::check_writable(&superblock)?;
-        }
-        let layout = Layout::new(&superblock)?;
-        if layout.bytes(layout.blocks) > disk.size() {
-            let what = format!(
-                "it has {} bytes and its disk or partition only {} (a truncated image?)",
-                layout.bytes(layout.blocks),
-                disk.size()
-            );
-            return Err(Ext4Error::corrupt(what));
-        }
+        let layout = usable_layout(&superblock, &disk)?;
         let checksums = Checksums::new(&superblock);
         let mut volume = Self {
             disk,
@@ -61,97 +55,33 @@ impl<'disk> Volume<'disk> {
             layout,
             checksums,
             groups: Vec::new(),
+            claims: Claims::default(),
             cursors: Cursors::default(),
             free: Free::default(),
+            replayed: BTreeMap::new(),
             changed: BTreeMap::new(),
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
         };
         volume.load_groups()?;
-        if volume.recover()? {
-            volume.reload()?;
-        }
+        volume.recover()?;
         if volume.disk.may_write() {
             volume.superblock.check_state()?;
+            volume.release_orphans()?;
         }
         Ok(volume)
     }
 
-    /// Reads again what the journal may have changed: everything that was read before it.
-    fn reload(&mut self) -> Result<(), Ext4Error> {
-        let (block, offset) = self.superblock_place(0);
-        let bytes = self.read_block(block)?.get(offset..offset + superblock::SIZE).unwrap_or_default().to_vec();
-        let mut superblock = Superblock::parse(bytes)?;
-        let incompat = superblock.get(superblock::FEATURE_INCOMPAT);
-        superblock.set(superblock::FEATURE_INCOMPAT, incompat & !features::RECOVER);
-        let layout = Layout::new(&superblock)?;
-        if layout.blocks != self.layout.blocks || layout.block_size != self.layout.block_size {
-            return Err(Ext4Error::corrupt("the journal holds another size of the file system"));
+    /// Takes another superblock for the one that it was opened with, and forgets what was read by that one.
+    pub(super) fn adopt(&mut self, superblock: Superblock) -> Result<(), Ext4Error> {
+        let layout = usable_layout(&superblock, &self.disk)?;
+        if layout.block_size != self.layout.block_size {
+            return Err(Ext4Error::corrupt("the journal holds another size of blocks"));
         }
         self.checksums = Checksums::new(&superblock);
         (self.superblock, self.layout) = (superblock, layout);
         self.inodes.clear();
-        self.groups.clear();
         self.load_groups()
-    }
-
-    /// The block that holds `group`'s copy of the superblock, and where in it.
-    fn superblock_place(&self, group: u32) -> (BlockNumber, usize) {
-        match (group, self.layout.block_size) {
-            (0, 1024) => (BlockNumber(1), 0),
-            (0, _) => (BlockNumber(0), index(superblock::OFFSET)),
-            _ => (self.layout.group_start(group), 0),
-        }
-    }
-
-    /// Where the first copy of the descriptors begins.
-    pub(super) fn descriptors_start(&self) -> BlockNumber {
-        self.layout.group_start(0).plus(1)
-    }
-
-    fn load_groups(&mut self) -> Result<(), Ext4Error> {
-        let size = usize::from(self.layout.descriptor_size);
-        let groups = self.layout.groups();
-        let start = self.descriptors_start();
-        for block in 0..self.layout.descriptor_blocks() {
-            let bytes = self.read_block(start.plus(block))?;
-            let left = index(groups).saturating_sub(self.groups.len());
-            self.groups.extend(bytes.chunks_exact(size).take(left).map(|bytes| Group::new(bytes.to_vec())));
-        }
-        self.free = Free::default();
-        for (number, group) in (0..).zip(&self.groups) {
-            self.check_group(number, group)?;
-            self.free.blocks += u64::from(group.free_blocks());
-            self.free.inodes += u64::from(group.free_inodes());
-        }
-        Ok(())
-    }
-
-    fn check_group(&self, number: u32, group: &Group) -> Result<(), Ext4Error> {
-        let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s descriptor has a wrong {what}")));
-        if self.checksums.descriptors()
-            && group.get(group::CHECKSUM) != self.checksums.descriptor(number, group.bytes())
-        {
-            return damaged("checksum");
-        }
-        let table = self.layout.inode_table_blocks();
-        if !self.layout.contains(group.block_bitmap(), 1)
-            || !self.layout.contains(group.inode_bitmap(), 1)
-            || !self.layout.contains(group.inode_table(), table)
-        {
-            return damaged("place for its bitmaps or inode table");
-        }
-        let inodes = self.layout.inodes_per_group;
-        if group.free_blocks() > self.layout.group_len(number) {
-            return damaged("number of free blocks");
-        }
-        if group.free_inodes() > inodes || group.used_directories() > inodes {
-            return damaged("number of free inodes or directories");
-        }
-        if self.checksums.descriptors() && group.unused_inodes() > inodes {
-            return damaged("number of unused inodes");
-        }
-        Ok(())
     }
 
     pub(super) fn group(&mut self, number: u32) -> Result<&mut Group, Ext4Error> {
@@ -167,6 +97,9 @@ impl<'disk> Volume<'disk> {
         }
         if !self.layout.contains(block, 1) {
             return Err(Ext4Error::corrupt(format!("block {} lies outside of the file system", block.0)));
+        }
+        if let Some(bytes) = self.read_replayed(block)? {
+            return Ok(bytes);
         }
         let mut bytes = vec![0; index(self.layout.block_size)];
         self.disk.read_at(self.layout.bytes(block.0), &mut bytes, "read a block")?;
@@ -195,11 +128,9 @@ impl<'disk> Volume<'disk> {
         let len = self.layout.group_len(number);
         let uninit = self.checksums.descriptors() && self.group(number)?.has(group::BLOCK_UNINIT);
         let damaged = |what: &str| Err(Ext4Error::corrupt(format!("group {number}'s block bitmap {what}")));
-        let layout = self.layout.clone();
         if uninit {
-            let group = self.group(number)?;
-            let bitmap = group.computed_blocks(number, &layout);
-            if bitmap.count_clear() != group.free_blocks() {
+            let bitmap = self.claims.bitmap(&self.layout, number);
+            if bitmap.count_clear() != self.group(number)?.free_blocks() {
                 return damaged("is marked as not in use although blocks are");
             }
             return Ok(bitmap);
@@ -207,19 +138,18 @@ impl<'disk> Volume<'disk> {
         let place = self.group(number)?.block_bitmap();
         let bytes = self.read_block(place)?;
         if self.checksums.metadata() {
-            let checksum = self.bitmap_checksum(&bytes, layout.blocks_per_group);
+            let checksum = self.bitmap_checksum(&bytes, self.layout.blocks_per_group);
             if !self.group(number)?.block_bitmap_checksum_is(checksum) {
                 return damaged("has a wrong checksum");
             }
         }
         let bitmap = Bitmap::from_disk(bytes, len);
-        let group = self.group(number)?;
-        if bitmap.count_clear() != group.free_blocks() {
+        if bitmap.count_clear() != self.group(number)?.free_blocks() {
             return damaged("and its count of free blocks disagree");
         }
-        let own = group.own_blocks(number, &layout);
-        if own.into_iter().any(|(from, to)| bitmap.next_clear(from).is_some_and(|bit| bit < to)) {
-            return damaged("calls the group's own metadata free");
+        let mut claimed = self.claims.within(self.layout.group_start(number), len);
+        if claimed.any(|(from, to)| bitmap.next_clear(from).is_some_and(|bit| bit < to)) {
+            return damaged("calls metadata of groups free");
         }
         Ok(bitmap)
     }
@@ -351,9 +281,9 @@ impl<'disk> Volume<'disk> {
     pub(super) fn flush_bitmaps(&mut self) {
         let metadata = self.checksums.metadata();
         for number in 0..self.groups.len() {
-            let Some(group) = self.groups.get(number) else { break };
-            let blocks = group.blocks.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
-            let inodes = group.inodes.as_ref().filter(|bitmap| bitmap.dirty).map(|bitmap| bitmap.bytes().to_vec());
+            let Some(group) = self.groups.get_mut(number) else { break };
+            let blocks = group.blocks.take_if(|bitmap| bitmap.dirty).map(Bitmap::into_bytes);
+            let inodes = group.inodes.take_if(|bitmap| bitmap.dirty).map(Bitmap::into_bytes);
             let places = (group.block_bitmap(), group.inode_bitmap());
             let checksum = |bytes: &Option<Vec<u8>>, bits: u32| {
                 bytes.as_ref().filter(|_| metadata).map(|bytes| self.bitmap_checksum(bytes, bits))
@@ -371,42 +301,14 @@ impl<'disk> Volume<'disk> {
         }
     }
 
-    /// Puts superblock and descriptors, with their counts and checksums, into all places that hold them.
-    pub(super) fn flush_descriptors(&mut self) -> Result<(), Ext4Error> {
-        let mut table = Vec::new();
-        for (number, group) in (0..).zip(&mut self.groups) {
-            let checksum = self.checksums.descriptor(number, group.bytes());
-            group.set(group::CHECKSUM, checksum);
-            table.extend_from_slice(group.bytes());
-        }
-        self.superblock.set_free_blocks(self.free.blocks);
-        self.superblock.set(superblock::FREE_INODES_COUNT, super::record::low32(self.free.inodes));
-        let copies = std::iter::once(0).chain(self.layout.backup_groups());
-        for group in copies {
-            let start = self.layout.group_start(group);
-            for (number, bytes) in (1..).zip(table.chunks(index(self.layout.block_size))) {
-                self.change_block(start.plus(number), bytes.to_vec());
-            }
-            let superblock = self.superblock.encode(group);
-            let (block, offset) = self.superblock_place(group);
-            // What lies before and behind the superblock is not ours: boot code, and padding.
-            let mut bytes = self.read_block(block)?;
-            if let Some(slot) = bytes.get_mut(offset..offset + superblock::SIZE) {
-                slot.copy_from_slice(&superblock);
-            }
-            self.change_block(block, bytes);
-        }
-        Ok(())
-    }
-
     /// Writes everything that changed; answers the number of bytes.
     pub(super) fn write(&mut self) -> Result<u64, Ext4Error> {
         const LONGEST: usize = 4 << 20;
         const ACTION: &str = "write the metadata";
+        let mut written = self.write_replayed()?;
         for (offset, len) in std::mem::take(&mut self.zeroed) {
             self.disk.zero(offset, len, ACTION)?;
         }
-        let mut written = 0;
         let mut run: Option<(BlockNumber, Vec<u8>)> = None;
         let mut next = BlockNumber(0);
         for (block, bytes) in std::mem::take(&mut self.changed) {
@@ -427,4 +329,21 @@ impl<'disk> Volume<'disk> {
         }
         Ok(written)
     }
+}
+
+/// The geometry of a file system that `disk` can hold, and whose features allow what is meant to be done.
+fn usable_layout(superblock: &Superblock, disk: &Access) -> Result<Layout, Ext4Error> {
+    if disk.may_write() {
+        features::check_writable(superblock)?;
+    }
+    let layout = Layout::new(superblock)?;
+    if layout.bytes(layout.blocks) > disk.size() {
+        let what = format!(
+            "it has {} bytes and its disk or partition only {} (a truncated image?)",
+            layout.bytes(layout.blocks),
+            disk.size()
+        );
+        return Err(Ext4Error::corrupt(what));
+    }
+    Ok(layout)
 }

@@ -174,8 +174,8 @@ impl Volume<'_> {
         self.change_block(place, bytes);
     }
 
-    /// Whether a new inode can hold `xattrs`; answers whether they need a block.
-    pub(super) fn new_xattrs_need_block(&self, xattrs: &Xattrs, body: usize) -> Result<bool, Ext4Error> {
+    /// Whether `xattrs` fit where an inode keeps `body` bytes of them; answers whether they need a block.
+    pub(super) fn xattrs_need_block(&self, xattrs: &Xattrs, body: usize) -> Result<bool, Ext4Error> {
         Ok(!divide(xattrs, body, index(self.layout.block_size))?.1.is_empty())
     }
 
@@ -184,10 +184,6 @@ impl Volume<'_> {
         let block_size = self.layout.block_size;
         let inode = self.inode(number)?;
         let (inside, outside) = divide(xattrs, inode.xattr_body().len(), index(block_size))?;
-        let had_block = inode.xattr_block().is_some();
-        if !outside.is_empty() && !had_block && self.free.blocks == 0 {
-            return Err(Ext4Error::NoSpace { needed: block_size.into(), free: 0 });
-        }
         self.drop_xattr_block(number)?;
         let inode = self.inode(number)?;
         let body = inode.xattr_body_mut();

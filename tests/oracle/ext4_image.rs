@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use imgbake::ext4::{Attributes, Editor, Summary, Timestamp};
+use imgbake::ext4::{Attributes, Editor, Ext4Error, Summary, Timestamp};
 use imgbake::{Disk, FileDisk, HostFile, Overlay, Source};
 use tempfile::TempDir;
 
@@ -54,6 +54,14 @@ impl Image {
         Self { folder, path }
     }
 
+    /// What an overlay shows, in a file of its own.
+    pub fn of(overlay: &Overlay) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("fs.img");
+        export(overlay, &path);
+        Self { folder, path }
+    }
+
     /// A file beside the image, for contents to map.
     pub fn host_file(&self, name: &str, bytes: &[u8]) -> Arc<HostFile> {
         let path = self.folder.path().join(name);
@@ -80,6 +88,61 @@ impl Image {
         let mounted = Mounted::new(&self.path, self.folder.path().join("live"), "loop");
         work(mounted.folder());
         true
+    }
+
+    /// The image as it is when the power goes after `work` and a `sync`, if we are root. What `work` answers, open
+    /// files for example, lives until then. The image itself is unmounted as usual.
+    pub fn power_cut<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> Option<Self> {
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return None;
+        }
+        let mounted = Mounted::new(&self.path, self.folder.path().join("live"), &format!("loop{options}"));
+        let held = work(mounted.folder());
+        run("coreutils", Command::new("sync").arg("-f").arg(mounted.folder()));
+        let cut = self.copy("cut.img");
+        drop(held);
+        assert!(cut.field("Filesystem features").contains("needs_recovery"));
+        Some(cut)
+    }
+
+    /// The error that the editor opens the image with.
+    pub fn refused(&self) -> Ext4Error {
+        let before = std::fs::read(&self.path).unwrap();
+        let mut overlay = self.overlay();
+        let error = Editor::open(&mut overlay).err().unwrap();
+        let written = overlay.pieces(0..overlay.size()).unwrap();
+        assert!(written.iter().all(|piece| matches!(piece.source, Source::File(_) | Source::Zero)));
+        assert!(before == std::fs::read(&self.path).unwrap());
+        error
+    }
+
+    /// Puts `bytes` at `offset` of the image.
+    pub fn poke(&self, offset: u64, bytes: &[u8]) {
+        File::options().write(true).open(&self.path).unwrap().write_all_at(bytes, offset).unwrap();
+    }
+
+    /// `len` bytes of the image.
+    pub fn peek(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        File::open(&self.path).unwrap().read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    }
+
+    /// Has debugfs change the image.
+    pub fn debugfs_write(&self, requests: &[String]) {
+        let script = self.folder.path().join("script");
+        std::fs::write(&script, requests.join("\n") + "\n").unwrap();
+        run("e2fsprogs", Command::new("debugfs").arg("-w").arg("-f").arg(&script).arg(&self.path));
+    }
+
+    /// A copy, as e2fsck repairs it.
+    pub fn repaired(&self) -> Self {
+        let copy = self.copy("repaired.img");
+        let output = Command::new("/usr/sbin/e2fsck").arg("-fy").arg(&copy.path).output();
+        let output = output.unwrap_or_else(|error| panic!("{error}; install the package e2fsprogs"));
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+        copy.check();
+        copy
     }
 
     /// Edits the image, seen as a disk of `size` bytes.
@@ -131,6 +194,7 @@ impl Image {
 
 /// A file system that the kernel has mounted, until it goes out of scope.
 pub struct Mounted {
+    image: PathBuf,
     folder: PathBuf,
 }
 
@@ -138,7 +202,7 @@ impl Mounted {
     pub fn new(image: &Path, folder: PathBuf, options: &str) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
         run("mount", Command::new("mount").args(["-o", options]).arg(image).arg(&folder));
-        Self { folder }
+        Self { image: image.to_owned(), folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -148,9 +212,14 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold it for a moment.
+        // A process that another test is just starting may hold it for a moment, and one with a mount namespace of
+        // its own even once it is unmounted here: the kernel has written everything when the loop device is gone.
+        let mut unmounted = false;
         for _ in 0..100 {
-            if Command::new("umount").arg(&self.folder).output().is_ok_and(|output| output.status.success()) {
+            let umount = || Command::new("umount").arg(&self.folder).output();
+            unmounted = unmounted || umount().is_ok_and(|output| output.status.success());
+            let loops = Command::new("/usr/sbin/losetup").arg("-j").arg(&self.image).output();
+            if unmounted && loops.is_ok_and(|output| output.stdout.is_empty()) {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
