@@ -39,47 +39,16 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Blob, StoreError> {
         let url = &artifact.url;
-        let signature = match &artifact.signature {
-            Some(Signature { by, over: Signed::File(url) }) => Some(FileSignature { by, url }),
-            _ => None,
-        };
-        let expect = |digest: Digest, origin| Expected { digest, origin, signature };
         // A file on this machine is its owner's word.
         let unsigned = artifact.signature.is_none() && is_http(checksum_file);
         let noted = if unsigned { self.first_use.digest(url)? } else { None };
-        let key = checksum_key(artifact, checksum_file);
-        let remembered = noted.clone().or_else(|| self.cache.recall(&key)?.parse().ok());
-        let suffices = match &remembered {
-            Some(digest) => self.offline || self.cached(digest)?.is_some(),
-            None => false,
-        };
-        let expected = match (remembered, &noted) {
-            (Some(digest), Some(_)) if suffices => expect(digest, Origin::FirstUse(self.first_use.path().to_owned())),
-            (Some(digest), None) if suffices => expect(digest, Origin::ChecksumFile(checksum_file.to_owned())),
-            _ => {
-                let text = self.checksum_file(artifact, checksum_file, progress)?;
-                let name = location.name();
-                let digest = checksums::digest_for(&text, &name)
-                    .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name })?;
-                let expected = match noted.clone() {
-                    // Another algorithm: the bytes will tell.
-                    Some(then) if then.algorithm() != digest.algorithm() => {
-                        expect(then, Origin::FirstUse(self.first_use.path().to_owned()))
-                    }
-                    Some(then) if then != digest => {
-                        return Err(self.replaced(url, checksum_file, digest, then));
-                    }
-                    _ => expect(digest, Origin::ChecksumFile(checksum_file.to_owned())),
-                };
-                self.cache.remember(&key, &expected.digest.to_string())?;
-                expected
-            }
-        };
-        if unsigned && noted.is_none() {
+        let is_first_use = unsigned && noted.is_none();
+        let expected = self.expected(artifact, location, checksum_file, noted, progress)?;
+        if is_first_use {
             self.say_unsigned(checksum_file, progress);
         }
         let blob = self.exactly(artifact, location, &expected, progress)?;
-        if unsigned && noted.is_none() {
+        if is_first_use {
             let _claim = self.cache.claim("first-use", "the note of what nobody signed", progress)?;
             let stands = self.first_use.pin(url, &expected.digest)?;
             // Another imgbake was first.
@@ -90,6 +59,49 @@ impl Store {
         Ok(blob)
     }
 
+    /// What the artifact must be: as it was `noted` or remembered if the cache has that, or the network is off; else as its
+    /// publisher says now, if that does not go against the note.
+    fn expected<'a>(
+        &self,
+        artifact: &'a Artifact,
+        location: &Location,
+        checksum_file: &str,
+        noted: Option<Digest>,
+        progress: &dyn Progress,
+    ) -> Result<Expected<'a>, StoreError> {
+        let signature = match &artifact.signature {
+            Some(Signature { by, over: Signed::File(url) }) => Some(FileSignature { by, url }),
+            _ => None,
+        };
+        let as_noted =
+            |digest| Expected { digest, origin: Origin::FirstUse(self.first_use.path().to_owned()), signature };
+        let as_listed = |digest| Expected { digest, origin: Origin::ChecksumFile(checksum_file.to_owned()), signature };
+        let suffices = |digest: &Digest| Ok(self.offline || self.cached(digest)?.is_some());
+        let key = checksum_key(artifact, checksum_file);
+        if let Some(noted) = &noted {
+            if suffices(noted)? {
+                return Ok(as_noted(noted.clone()));
+            }
+        } else if let Some(remembered) = self.cache.recall(&key).and_then(|text| text.parse().ok())
+            && suffices(&remembered)?
+        {
+            return Ok(as_listed(remembered));
+        }
+        let text = self.checksum_file(artifact, checksum_file, progress)?;
+        let name = location.name();
+        let listed = checksums::digest_for(&text, &name)
+            .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name })?;
+        match noted {
+            // By another algorithm: the bytes will tell.
+            Some(noted) if noted.algorithm() != listed.algorithm() => Ok(as_noted(noted)),
+            Some(noted) if noted != listed => Err(self.replaced(&artifact.url, checksum_file, listed, noted)),
+            _ => {
+                self.cache.remember(&key, &listed.to_string())?;
+                Ok(as_listed(listed))
+            }
+        }
+    }
+
     fn replaced(&self, url: &str, checksum_file: &str, now: Digest, then: Digest) -> StoreError {
         let (url, checksum_file) = (url.to_owned(), checksum_file.to_owned());
         let noted = self.first_use.path().to_owned();
@@ -98,12 +110,11 @@ impl Store {
 
     /// Says once for each publisher that nothing of its is signed.
     fn say_unsigned(&self, checksum_file: &str, progress: &dyn Progress) {
-        let bare = shown(checksum_file);
-        let host = bare.split('/').nth(2).unwrap_or_default();
-        if self.unsigned.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned()) {
+        let publisher = publisher(&shown(checksum_file));
+        if self.unsigned.lock().unwrap_or_else(PoisonError::into_inner).insert(publisher.clone()) {
             progress.note(&format!(
-                "no signature is known for what `{host}` serves: its checksums are taken on trust this first time and noted in \
-                 `{}`, and from now on a change is refused",
+                "no signature is known for what `{publisher}` serves: its checksums are taken on trust this first time and \
+                 noted in `{}`, and from now on a change is refused",
                 self.first_use.path().display()
             ));
         }
@@ -221,6 +232,13 @@ impl Read for Watched<'_> {
     }
 }
 
+/// Who serves a file: the host, and at a host of many projects the project.
+fn publisher(url: &str) -> String {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    let host = place.split('/').next().unwrap_or_default();
+    place.split_once("/releases/download/").map_or(host, |(project, _)| project).to_owned()
+}
+
 /// What the index calls the digest that `checksum_file` had for the artifact. What was believed without the signature
 /// is not found by who asks for one.
 fn checksum_key(artifact: &Artifact, checksum_file: &str) -> String {
@@ -238,4 +256,23 @@ fn hash(parts: &[&str]) -> Digest {
 fn is_open_to_forgery(url: &str) -> bool {
     let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
     host.is_some_and(|host| host != "localhost" && !host.starts_with("127."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publisher_is_a_host_or_a_project_there() {
+        for (url, name) in [
+            ("https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm.sha256", "dl.k8s.io"),
+            (
+                "https://github.com/containerd/containerd/releases/download/v2.3.4/x.sha256sum",
+                "github.com/containerd/containerd",
+            ),
+            ("http://127.0.0.1:80/SUMS", "127.0.0.1:80"),
+        ] {
+            assert_eq!(publisher(url), name);
+        }
+    }
 }
