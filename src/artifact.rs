@@ -13,6 +13,30 @@ pub struct Artifact {
     pub url: String,
     /// How its bytes are recognised.
     pub checksum: Checksum,
+    /// Its publisher's signature, where there is one that can be checked. A digest that is known now counts without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+}
+
+/// An OpenPGP signature by an artifact's publisher.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Signature {
+    /// Whose keys it is judged by: a name that `imgbake keys` lists.
+    pub by: String,
+    /// What is signed, and where the signature is.
+    pub over: Signed,
+}
+
+/// What a publisher signs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signed {
+    /// The checksum file, which is a clear-signed message itself.
+    ClearSignedChecksums,
+    /// The checksum file, by the detached signature at this URL.
+    Checksums(String),
+    /// The artifact itself, by the detached signature at this URL.
+    File(String),
 }
 
 /// Where an artifact's digest is to be had.

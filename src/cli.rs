@@ -2,6 +2,7 @@
 
 mod arguments;
 mod failure;
+mod keys;
 mod places;
 mod terminal;
 
@@ -11,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use imgbake::{
-    BakeRequest, BuildOptions, JoinRequest, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink, Store,
-    StoreOptions, ext4::Finding,
+    BakeRequest, BuildOptions, JoinRequest, Keys, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink,
+    Store, StoreOptions, ext4::Finding,
 };
 
 use arguments::{
@@ -32,6 +33,7 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Plan { profile, node, options, json, .. }) => plan(Name { profile, node }, &options, json),
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
         Some(Command::Verify { image, fs: _, cache, quiet }) => verify(&image, cache.cache_dir, quiet),
+        Some(Command::Keys { places }) => keys::list(&Places::find(places.config_dir, None)?),
         Some(Command::Base(command)) => base(command),
         None => match (arguments.profile, arguments.node) {
             (Some(profile), Some(node)) => bake(Name { profile, node }, &arguments.options, &arguments.output),
@@ -183,11 +185,7 @@ fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<No
             RuntimeArgument::Distro => Runtime::Distro,
         },
         defer: options.defer.clone(),
-        now: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|now| now.as_secs().try_into().ok())
-            .unwrap_or(0),
+        now: now(),
         source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
     })
 }
@@ -235,6 +233,9 @@ fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptio
         mirrors: output.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
         offline: output.offline,
         pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
+        keys: Keys::new(Some(places.keys())),
+        now: now(),
+        first_use: places.first_use(),
         proxy: ureq::Proxy::try_from_env(),
         ..StoreOptions::new(&places.cache)
     })
@@ -258,6 +259,11 @@ fn build_options(archive: &ArchiveArguments, places: &Places) -> BuildOptions {
         suite: archive.debian_suite.clone(),
         ..BuildOptions::new(places.cache.join("work"))
     }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.as_secs().try_into().ok()).unwrap_or(0)
 }
 
 fn random(bytes: &mut [u8]) {

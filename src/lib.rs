@@ -29,7 +29,7 @@ mod spec;
 mod store;
 mod verify;
 
-pub use artifact::{Artifact, Checksum, Digest};
+pub use artifact::{Artifact, Checksum, Digest, Signature, Signed};
 pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
@@ -56,7 +56,7 @@ pub use spec::{
     TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
 };
 pub use store::{
-    Archive, Cause, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, Store,
-    StoreError, StoreOptions,
+    Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
+    Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
 };
 pub use verify::{Checked, VerifyError, verify_image};

@@ -2,7 +2,8 @@
 //!
 //! Files come from the cache, from mirrors, from upstream, in this order; their digests come from a pin,
 //! from the lock file or from the publisher's checksum file, and never from a mirror. What is in the cache
-//! was verified on its way in and is not hashed again. Signatures, rate limits and pruning are not here yet.
+//! was verified on its way in and is not hashed again. A checksum file, or a file itself, is believed on its publisher's
+//! signature where there is one, and else pinned on first use. Rate limits and pruning are not here yet.
 
 mod archive;
 mod base;
@@ -10,12 +11,16 @@ mod cache;
 mod checksums;
 mod error;
 mod fetch;
+mod first_use;
 mod http;
+mod keys;
 mod location;
 mod part;
 mod pins;
+mod published;
+mod signature;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,12 +31,15 @@ use crate::disk::HostFile;
 use crate::progress::Progress;
 
 pub use archive::{Archive, Member, MemberKind};
-pub use error::{Cause, Mismatch, Missing, Origin, StoreError};
+pub use error::{Cause, Mismatch, Missing, Origin, Replaced, StoreError};
 pub use http::Patience;
+pub use keys::{KeySummary, Keys};
 pub use location::Mirror;
 pub use pins::Pins;
+pub use signature::SignatureError;
 
 use cache::Cache;
+use first_use::FirstUse;
 use http::Client;
 use location::{Location, Place};
 
@@ -49,6 +57,12 @@ pub struct StoreOptions {
     pub offline: bool,
     /// Digests that the user's lock file holds.
     pub pins: Pins,
+    /// What publishers' signatures are judged by.
+    pub keys: Keys,
+    /// When that is, in seconds since 1970. Before it is set no signature is believed: all come from the future.
+    pub now: i64,
+    /// Where the digests of what nobody signed are noted on first use.
+    pub first_use: PathBuf,
     /// The proxy for HTTP and HTTPS. The library does not look at the environment:
     /// `ureq::Proxy::try_from_env` is the caller's.
     pub proxy: Option<ureq::Proxy>,
@@ -59,11 +73,16 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// A store in the folder `cache`: online, no mirrors, no pins, no proxy, four downloads at once.
+    /// A store in the folder `cache`: online, no mirrors, no pins, no proxy, four downloads at once; the built-in keys
+    /// only, and a time at which none of them is good.
     #[must_use]
     pub fn new(cache: impl Into<PathBuf>) -> Self {
+        let cache = cache.into();
         Self {
-            cache: cache.into(),
+            keys: Keys::default(),
+            now: 0,
+            first_use: cache.join("first-use.yaml"),
+            cache,
             mirrors: Vec::new(),
             offline: false,
             pins: Pins::default(),
@@ -81,10 +100,15 @@ pub struct Store {
     mirrors: Vec<Mirror>,
     offline: bool,
     pins: Pins,
+    keys: Keys,
+    now: i64,
+    first_use: FirstUse,
     client: Client,
     connections: usize,
-    /// The publishers' checksum files seen so far, by URL.
+    /// The publishers' checksum files seen so far, by URL and signature.
     checksum_files: Mutex<BTreeMap<String, Arc<str>>>,
+    /// Publishers of which it was said that nothing of theirs is signed.
+    unsigned: Mutex<BTreeSet<String>>,
 }
 
 impl Store {
@@ -99,8 +123,12 @@ impl Store {
             mirrors: options.mirrors,
             offline: options.offline,
             pins: options.pins,
+            keys: options.keys,
+            now: options.now,
+            first_use: FirstUse::new(options.first_use),
             connections: options.connections,
             checksum_files: Mutex::default(),
+            unsigned: Mutex::default(),
         })
     }
 
@@ -152,12 +180,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::Offline`] without the network, and those of fetching.
     pub fn text(&self, url: &str, progress: &dyn Progress) -> Result<String, StoreError> {
+        Ok(String::from_utf8_lossy(&self.upstream(url, progress)?).into_owned())
+    }
+
+    /// A small file as its publisher serves it now.
+    fn upstream(&self, url: &str, progress: &dyn Progress) -> Result<Vec<u8>, StoreError> {
         match Location::parse(url)?.upstream() {
             Place::Http(_) if self.offline => {
                 Err(StoreError::Offline { missing: vec![Missing { url: url.to_owned(), checksum_file: None }] })
             }
-            Place::Http(url) => self.client.text(&url, TEXT_LIMIT, progress),
-            Place::File(path) => fetch::read_text(&path, TEXT_LIMIT),
+            place => self.small(&place, TEXT_LIMIT, progress),
+        }
+    }
+
+    /// A file of at most `limit` bytes.
+    fn small(&self, place: &Place, limit: u64, progress: &dyn Progress) -> Result<Vec<u8>, StoreError> {
+        match place {
+            Place::Http(url) => self.client.small(url, limit, progress),
+            Place::File(path) => fetch::read_small(path, limit),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "cli/guest.rs"]
 mod guest;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/plan.rs"]

@@ -83,6 +83,11 @@ pub enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
+    /// List the keys that publishers' signatures are checked by, with their fingerprints
+    Keys {
+        #[command(flatten)]
+        places: ConfigArgument,
+    },
     /// Base images: list them all, or make one from the Debian archive
     #[command(subcommand)]
     Base(BaseCommand),
@@ -210,7 +215,7 @@ pub struct CacheArgument {
 
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgument {
-    /// Your profiles and the clusters' keys [default: $XDG_CONFIG_HOME/imgbake or ~/.config/imgbake]
+    /// Your profiles, publishers' and clusters' keys [default: $XDG_CONFIG_HOME/imgbake or ~/.config/imgbake]
     #[arg(long, value_name = "DIR", env = "IMGBAKE_CONFIG_DIR")]
     pub config_dir: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use super::Failure;
 
 /// The folders of one command.
 pub struct Places {
-    /// Profiles and clusters' keys.
+    /// Profiles, publishers' keys and clusters' keys.
     pub config: PathBuf,
     /// Downloads and base images.
     pub cache: PathBuf,
@@ -27,6 +27,16 @@ impl Places {
     /// The user's own profiles.
     pub fn profiles(&self) -> PathBuf {
         self.config.join("profiles")
+    }
+
+    /// The user's own publishers' keys.
+    pub fn keys(&self) -> PathBuf {
+        self.config.join("keys")
+    }
+
+    /// The digests that unsigned files had on first use.
+    pub fn first_use(&self) -> PathBuf {
+        self.config.join("first-use.yaml")
     }
 
     /// The clusters' keys and tokens.

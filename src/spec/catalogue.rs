@@ -9,7 +9,7 @@ use super::shelf::Shelf;
 use super::{
     Architecture, Base, BaseFormat, BaseSource, Distribution, Firmware, KernelArguments, Runtime, SeedLocation, System,
 };
-use crate::artifact::{Artifact, Checksum, Digest};
+use crate::artifact::{self, Artifact, Checksum, Digest, Signed};
 
 macro_rules! bases {
     ($($name:literal)*) => {
@@ -70,6 +70,19 @@ struct Vendor {
     /// Exactly one of `digest` and `checksums`.
     digest: Option<Digest>,
     checksums: Option<String>,
+    /// With `checksums` only: a digest that is known needs no signature.
+    signature: Option<Signature>,
+}
+
+/// Who signs an image, and where the signature is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Signature {
+    /// Whose keys: a name of `imgbake keys`.
+    by: String,
+    /// Exactly one of `checksums` and `image`: the URL of the signature over the checksum file, or over the image itself.
+    checksums: Option<String>,
+    image: Option<String>,
 }
 
 /// A base image as `imgbake base` lists it.
@@ -177,10 +190,25 @@ fn source(name: &str, entry: &Entry, runtime: Runtime) -> Result<(BaseSource, Op
                 (None, Some(url)) => Checksum::File { url: url.clone() },
                 _ => return Err(SpecError::BaseEntry { name: name.to_owned(), keys: "digest` and `checksums" }),
             };
-            Ok((BaseSource::Vendor(Artifact { url: vendor.url.clone(), checksum }), Some(vendor.format)))
+            let signature = vendor.signature.as_ref().map(|signature| signed(name, signature)).transpose()?;
+            let artifact = Artifact { url: vendor.url.clone(), checksum, signature };
+            Ok((BaseSource::Vendor(artifact), Some(vendor.format)))
         }
         _ => Err(SpecError::BaseEntry { name: name.to_owned(), keys: "vendor` and `archive" }),
     }
+}
+
+/// What `signature` says of the base image `name`.
+fn signed(name: &str, signature: &Signature) -> Result<artifact::Signature, SpecError> {
+    let over = match (&signature.checksums, &signature.image) {
+        (Some(url), None) => Signed::Checksums(url.clone()),
+        (None, Some(url)) => Signed::File(url.clone()),
+        _ => {
+            let keys = "signature.checksums` and `signature.image";
+            return Err(SpecError::BaseEntry { name: name.to_owned(), keys });
+        }
+    };
+    Ok(artifact::Signature { by: signature.by.clone(), over })
 }
 
 #[cfg(test)]
@@ -203,7 +231,7 @@ mod tests {
             assert_eq!(matches!(base.source, BaseSource::Archive(_)), summary.made_here);
             let seed = if board == "grub" { SeedLocation::Provider } else { SeedLocation::BootPartition };
             assert_eq!(base.seed, seed, "{}", summary.name);
-            if let BaseSource::Vendor(Artifact { url, checksum: Checksum::File { url: sums } }) = base.source {
+            if let BaseSource::Vendor(Artifact { url, checksum: Checksum::File { url: sums }, .. }) = base.source {
                 assert!(url.starts_with("https://") && sums.starts_with("https://"), "{}", summary.name);
                 assert!(url.contains(&summary.architecture.to_string()), "{}", summary.name);
             }
@@ -220,6 +248,10 @@ mod tests {
             source: BaseSource::Vendor(Artifact {
                 url: format!("{folder}/ubuntu-24.04.4-preinstalled-server-arm64+raspi.img.xz"),
                 checksum: Checksum::File { url: format!("{folder}/SHA256SUMS") },
+                signature: Some(artifact::Signature {
+                    by: "ubuntu-cdimage".to_owned(),
+                    over: Signed::Checksums(format!("{folder}/SHA256SUMS.gpg")),
+                }),
             }),
             seed: SeedLocation::BootPartition,
             architecture: Some(Architecture::Arm64),
@@ -283,6 +315,10 @@ mod tests {
         let vendor = "vendor: {url: 'https://example.org/x.raw', format: raw";
         for (rest, message) in [
             (String::new(), "base image `own` needs exactly one of `vendor` and `archive`"),
+            (
+                format!("{vendor}, checksums: 'https://example.org/sums', signature: {{by: me}}}}\n"),
+                "base image `own` needs exactly one of `signature.checksums` and `signature.image`",
+            ),
             (format!("archive: a\n{vendor}}}\n"), "base image `own` needs exactly one of `vendor` and `archive`"),
             (format!("{vendor}}}\n"), "base image `own` needs exactly one of `digest` and `checksums`"),
         ] {
@@ -295,5 +331,23 @@ mod tests {
             let error = find("own", &wanted, Some(folder.path())).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
+    }
+
+    #[test]
+    fn an_own_entry_says_who_signs_the_image_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bases")).unwrap();
+        let text = "description: x\narchitecture: amd64\nfirmware: grub\ndistribution: debian\nrelease: '13'\nseed: none\n\
+                    vendor:\n  url: https://example.org/x.raw\n  checksums: https://example.org/x.raw.sha256\n  format: raw\n  \
+                    signature: {by: acme, image: https://example.org/x.raw.sig}\n";
+        std::fs::write(folder.path().join("bases/own.yaml"), text).unwrap();
+        let firmware = firmware("grub", None).unwrap();
+        let (architecture, runtime) = (Architecture::Amd64, Runtime::Upstream);
+        let wanted = Wanted { profile: "box", architecture, firmware: &firmware, runtime };
+        let BaseSource::Vendor(artifact) = find("own", &wanted, Some(folder.path())).unwrap().source else {
+            panic!("a vendor's image")
+        };
+        let over = Signed::File("https://example.org/x.raw.sig".to_owned());
+        assert_eq!(artifact.signature, Some(artifact::Signature { by: "acme".to_owned(), over }));
     }
 }

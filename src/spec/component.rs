@@ -4,7 +4,7 @@
 
 use super::version::FIRST_CRI_V1;
 use super::{Architecture, Components, Version};
-use crate::artifact::{Artifact, Checksum, Digest};
+use crate::artifact::{Artifact, Checksum, Digest, Signature, Signed};
 
 /// containerd's long-term release, and the last one that speaks the CRI of kubelets before 1.23.
 const CONTAINERD: &str = "2.3.4";
@@ -80,7 +80,7 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
         let version = kubernetes.to_string();
         let url = format!("https://dl.k8s.io/release/v{version}/bin/linux/{architecture}/{name}");
         let checksum = checksum(name, &version, architecture, format!("{url}.sha256"));
-        Artifact { url, checksum }
+        Artifact { url, checksum, signature: None }
     };
     let containerd = if kubernetes.minor < FIRST_CRI_V1 { CONTAINERD_V1ALPHA2 } else { CONTAINERD };
     let release = |name: &str, version: &str, repository: &str, file: String, sums: &str| {
@@ -90,7 +90,7 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
             None => format!("{folder}/{sums}"),
         };
         let checksum = checksum(name, version, architecture, published);
-        Artifact { url: format!("{folder}/{file}"), checksum }
+        Artifact { url: format!("{folder}/{file}"), checksum, signature: None }
     };
     Components {
         kubeadm: kubernetes_program("kubeadm"),
@@ -111,7 +111,11 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
             format!("containerd-static-{containerd}-linux-{architecture}.tar.gz"),
             ".sha256sum",
         ),
-        runc: release("runc", RUNC, "opencontainers/runc", format!("runc.{architecture}"), "runc.sha256sum"),
+        // The only one of these projects whose OpenPGP signatures are known.
+        runc: Artifact {
+            signature: Some(Signature { by: "runc".to_owned(), over: Signed::ClearSignedChecksums }),
+            ..release("runc", RUNC, "opencontainers/runc", format!("runc.{architecture}"), "runc.sha256sum")
+        },
         cni_plugins: release(
             "cni-plugins",
             CNI_PLUGINS,

@@ -31,7 +31,7 @@ const FIRMWARE: Shelf = Shelf {
 };
 
 /// Words that are commands of imgbake, now or by plan, and so cannot name a profile: `imgbake PROFILE NODE`.
-const RESERVED: [&str; 21] = [
+const RESERVED: [&str; 22] = [
     "bake",
     "base",
     "bases",
@@ -44,6 +44,7 @@ const RESERVED: [&str; 21] = [
     "help",
     "init",
     "inspect",
+    "keys",
     "lock",
     "node",
     "nodes",

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::SignatureError;
 use crate::artifact::Digest;
 
 /// An error of somebody else's making: a network, an unpacker, a base image's builder.
@@ -118,6 +119,35 @@ pub enum StoreError {
         /// Why the checksum file cannot be had.
         source: Box<StoreError>,
     },
+    /// The publisher's signature is not to be believed, or not over these bytes. Nothing of them was kept.
+    #[error("`{}` is not signed as it should be: the signature `{}` is refused", shown(file), shown(signature))]
+    Signature {
+        /// What is signed: the artifact's or the checksum file's URL.
+        file: String,
+        /// Where the signature came from.
+        signature: String,
+        /// Why.
+        source: SignatureError,
+    },
+    /// The publisher's signature cannot be had, so nothing can be verified.
+    #[error("cannot get the signature of `{}`", shown(file))]
+    NoSignature {
+        /// What is signed: the artifact's or the checksum file's URL.
+        file: String,
+        /// Why.
+        source: Box<StoreError>,
+    },
+    /// Nobody signed the artifact, and it is not the one that it was on first use.
+    #[error("{0}")]
+    Replaced(Box<Replaced>),
+    /// The note of what was used first cannot be read or written.
+    #[error("cannot keep in `{}` what nobody signed", path.display())]
+    FirstUse {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// `imgbake.lock` is not what it should be.
     #[error("cannot parse `{}`: line {line}, column {column}: {message}", path.display())]
     LockFile {
@@ -214,6 +244,32 @@ impl fmt::Display for Mismatch {
     }
 }
 
+/// An artifact that nobody signed, then and now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// The artifact's URL.
+    pub url: String,
+    /// The publisher's checksum file.
+    pub checksum_file: String,
+    /// The digest that it has there now.
+    pub now: Digest,
+    /// The digest that it had on first use.
+    pub then: Digest,
+    /// The file that says so.
+    pub noted: PathBuf,
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (url, file, noted) = (shown(&self.url), shown(&self.checksum_file), self.noted.display());
+        let (now, then, algorithm) = (&self.now, &self.then, self.now.algorithm());
+        write!(
+            f,
+            "`{url}` was replaced since its first use: `{file}` says {algorithm} `{now}`, `{noted}` says `{then}`"
+        )
+    }
+}
+
 /// Who says which digest an artifact should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -223,13 +279,15 @@ pub enum Origin {
     LockFile(PathBuf),
     /// The publisher's checksum file, by URL.
     ChecksumFile(String),
+    /// The note of the artifact's first use.
+    FirstUse(PathBuf),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pin => write!(f, "its pin"),
-            Self::LockFile(path) => write!(f, "`{}`", path.display()),
+            Self::LockFile(path) | Self::FirstUse(path) => write!(f, "`{}`", path.display()),
             Self::ChecksumFile(url) => write!(f, "`{}`", shown(url)),
         }
     }
@@ -282,6 +340,19 @@ impl StoreError {
                 "nothing of it was kept; try again, and if it stays like this do not use the file: \
                  it is not the one that was published or pinned"
             }
+            Self::Signature { source, .. } => return source.hint(),
+            Self::NoSignature { .. } => {
+                "the publisher is known to sign it, so nothing unsigned is taken: try again, use `--mirror DIR_OR_URL` \
+                 that serves the signature too, or pin the file's digest in `imgbake.lock`"
+            }
+            Self::Replaced(replaced) => {
+                return Some(format!(
+                    "find out from its publisher whether that is right; then remove its entry from `{}`, \
+                     or pin the digest that you trust in `imgbake.lock`",
+                    replaced.noted.display()
+                ));
+            }
+            Self::FirstUse { .. } => "use a configuration folder that you may write to (`--config-dir DIR`)",
             Self::NotListed { .. } => "check the URL's file name, or pin the file's digest in `imgbake.lock`",
             Self::NoChecksum { .. } => {
                 "checksums are taken from the publisher only, never from a mirror: \
@@ -299,7 +370,7 @@ impl StoreError {
 
     /// Whether this host is at fault, so that another source would not help.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Cache { .. })
+        matches!(self, Self::Cache { .. } | Self::FirstUse { .. })
     }
 
     pub(super) fn cache(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

@@ -4,15 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
-
-use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 use super::cache::Shelf;
-use super::error::{shown, with_causes};
+use super::error::with_causes;
 use super::location::{Location, Place};
 use super::part::Part;
-use super::{Mismatch, Missing, Origin, Store, StoreError, checksums};
+use super::published::FileSignature;
+use super::{Mismatch, Missing, Origin, Store, StoreError};
 use crate::artifact::{Artifact, Checksum, Digest};
 use crate::disk::HostFile;
 use crate::progress::Progress;
@@ -24,86 +23,53 @@ pub(super) struct Blob {
 }
 
 /// What an artifact must be.
-struct Expected {
-    digest: Digest,
-    origin: Origin,
+pub(super) struct Expected<'a> {
+    pub(super) digest: Digest,
+    pub(super) origin: Origin,
+    /// A signature over the artifact itself, where the digest alone is not to be believed.
+    pub(super) signature: Option<FileSignature<'a>>,
 }
 
 impl Store {
     /// The artifact, from the cache or from where it can be had.
     pub(super) fn blob(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Blob, StoreError> {
         let location = Location::parse(&artifact.url)?;
-        let expected = match (&artifact.checksum, self.locked(artifact)) {
-            (_, Some(expected)) => expected,
-            (Checksum::Pinned(digest), None) => Expected { digest: digest.clone(), origin: Origin::Pin },
-            (Checksum::File { url }, None) => {
-                let remembered = self.remembered(&artifact.url, url);
-                if let Some(blob) = remembered.as_ref().map(|digest| self.cached(digest)).transpose()?.flatten() {
-                    return Ok(blob);
-                }
-                let digest = match remembered {
-                    Some(digest) if self.offline => digest,
-                    _ => self.published(&artifact.url, &location.name(), url, progress)?,
-                };
-                Expected { digest, origin: Origin::ChecksumFile(url.clone()) }
+        let known = |digest, origin| Expected { digest, origin, signature: None };
+        match (&artifact.checksum, self.locked(artifact)) {
+            (_, Some((digest, origin))) => self.exactly(artifact, &location, &known(digest, origin), progress),
+            (Checksum::Pinned(digest), None) => {
+                self.exactly(artifact, &location, &known(digest.clone(), Origin::Pin), progress)
             }
-        };
-        match self.cached(&expected.digest)? {
-            Some(blob) => Ok(blob),
-            None => self.fetch(&artifact.url, &location, &expected, progress),
+            (Checksum::File { url }, None) => self.published(artifact, &location, url, progress),
         }
+    }
+
+    /// The artifact if it is as expected.
+    pub(super) fn exactly(
+        &self,
+        artifact: &Artifact,
+        location: &Location,
+        expected: &Expected<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Blob, StoreError> {
+        let blob = match self.cached(&expected.digest)? {
+            Some(blob) => blob,
+            None => self.fetch(&artifact.url, location, expected, progress)?,
+        };
+        // It may have come into the cache under another name, for its digest only.
+        self.check_file(&artifact.url, expected, blob.file.path(), progress)?;
+        Ok(blob)
     }
 
     /// What the user's lock file says the artifact must be. It comes before what is built in, so that other builds of
     /// the same programs can be baked.
-    fn locked(&self, artifact: &Artifact) -> Option<Expected> {
+    fn locked(&self, artifact: &Artifact) -> Option<(Digest, Origin)> {
         let digest = self.pins.digest(&artifact.url)?.clone();
-        Some(Expected { digest, origin: Origin::LockFile(self.pins.path().to_owned()) })
-    }
-
-    /// The digest that `checksum_file` had for `url` when it was last asked.
-    fn remembered(&self, url: &str, checksum_file: &str) -> Option<Digest> {
-        self.cache.recall(&checksum_key(url, checksum_file))?.parse().ok()
-    }
-
-    /// The digest that `checksum_file` has for the artifact now.
-    fn published(
-        &self,
-        url: &str,
-        name: &str,
-        checksum_file: &str,
-        progress: &dyn Progress,
-    ) -> Result<Digest, StoreError> {
-        let text = self.checksum_file(url, checksum_file, progress)?;
-        let digest = checksums::digest_for(&text, name)
-            .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name: name.to_owned() })?;
-        self.cache.remember(&checksum_key(url, checksum_file), &digest.to_string())?;
-        Ok(digest)
-    }
-
-    /// The publisher's checksum file, asked for once.
-    fn checksum_file(&self, url: &str, file: &str, progress: &dyn Progress) -> Result<Arc<str>, StoreError> {
-        let seen = || self.checksum_files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = seen().get(file) {
-            return Ok(Arc::clone(text));
-        }
-        if is_open_to_forgery(file) {
-            progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
-        }
-        let text = self.text(file, progress).map_err(|error| match error {
-            StoreError::Offline { .. } => {
-                let missing = Missing { url: url.to_owned(), checksum_file: Some(file.to_owned()) };
-                StoreError::Offline { missing: vec![missing] }
-            }
-            source => StoreError::NoChecksum { url: url.to_owned(), source: Box::new(source) },
-        })?;
-        let text: Arc<str> = text.into();
-        seen().insert(file.to_owned(), Arc::clone(&text));
-        Ok(text)
+        Some((digest, Origin::LockFile(self.pins.path().to_owned())))
     }
 
     /// The artifact of this digest, if it is in the cache.
-    fn cached(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+    pub(super) fn cached(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let sha256 = match digest {
             Digest::Sha256(_) => digest.clone(),
             // Blobs are named by their sha256; the index knows which one has this sha512.
@@ -121,7 +87,7 @@ impl Store {
         &self,
         url: &str,
         location: &Location,
-        expected: &Expected,
+        expected: &Expected<'_>,
         progress: &dyn Progress,
     ) -> Result<Blob, StoreError> {
         let name = location.name();
@@ -154,6 +120,14 @@ impl Store {
             let missing = || vec![Missing { url: url.to_owned(), checksum_file: None }];
             return Err(last.unwrap_or_else(|| StoreError::Offline { missing: missing() }));
         }
+        // Before it gets a name in the cache.
+        part.file()?;
+        if let Err(error) = self.check_file(url, expected, claim.temp(), progress) {
+            if matches!(error, StoreError::Signature { .. }) {
+                part.restart()?;
+            }
+            return Err(error);
+        }
         let sha256 = Digest::Sha256(part.sha256());
         if matches!(expected.digest, Digest::Sha512(_)) {
             self.cache.remember(&format!("sha512-{}", expected.digest), &sha256.to_string())?;
@@ -163,7 +137,7 @@ impl Store {
     }
 
     /// Where to look, and whether that is a mirror. A folder that does not have the file is passed over.
-    fn places(&self, location: &Location) -> Vec<(Place, bool)> {
+    pub(super) fn places(&self, location: &Location) -> Vec<(Place, bool)> {
         let mirrors = self.mirrors.iter().flat_map(|mirror| location.at(mirror)).map(|place| (place, true));
         let usable = |place: &Place, mirror: bool| match place {
             Place::File(path) => !mirror || path.is_file(),
@@ -178,7 +152,7 @@ impl Store {
         part: &mut Part,
         place: &Place,
         name: &str,
-        expected: &Expected,
+        expected: &Expected<'_>,
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         let mut web_page = false;
@@ -228,8 +202,8 @@ fn copy(path: &Path, name: &str, part: &mut Part, progress: &dyn Progress) -> Re
     result
 }
 
-/// A local text of at most `limit` bytes.
-pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, StoreError> {
+/// A local file of at most `limit` bytes.
+pub(super) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
@@ -237,16 +211,5 @@ pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, StoreError> {
     if bytes.len() as u64 > limit {
         return Err(StoreError::TooLong { url: path.display().to_string(), limit });
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn checksum_key(url: &str, checksum_file: &str) -> String {
-    let hash = Sha256::new().chain_update(url).chain_update("\n").chain_update(checksum_file).finalize();
-    format!("checksum-{}", Digest::Sha256(hash.into()))
-}
-
-/// Whether a checksum file's URL lets anybody between here and there write the digests.
-fn is_open_to_forgery(url: &str) -> bool {
-    let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
-    host.is_some_and(|host| host != "localhost" && !host.starts_with("127."))
+    Ok(bytes)
 }

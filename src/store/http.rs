@@ -120,9 +120,9 @@ impl Client {
         })
     }
 
-    /// A small text.
-    pub(super) fn text(&self, url: &str, limit: u64, progress: &dyn Progress) -> Result<String, StoreError> {
-        self.patiently(url, progress, || (self.attempt_text(url, limit), false))
+    /// A small file.
+    pub(super) fn small(&self, url: &str, limit: u64, progress: &dyn Progress) -> Result<Vec<u8>, StoreError> {
+        self.patiently(url, progress, || (self.attempt_small(url, limit), false))
     }
 
     /// Calls `attempt` until it succeeds, fails for good or has failed too often since it last moved.
@@ -174,7 +174,7 @@ impl Client {
         }
     }
 
-    fn attempt_text(&self, url: &str, limit: u64) -> Result<String, Failure> {
+    fn attempt_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut response = self.request(url, None)?;
         if response.status() != 200 {
             return Err(refused(url, &response));
@@ -185,7 +185,7 @@ impl Client {
         if bytes.len() as u64 > limit {
             return Err(Failure::last(StoreError::TooLong { url: url.to_owned(), limit }));
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(bytes)
     }
 
     fn attempt(

@@ -35,7 +35,7 @@ fn published(folder: &Path, name: &str) -> Artifact {
     let sums = run("coreutils", Command::new("sha256sum").arg(name).current_dir(folder));
     fs::write(folder.join("SHA256SUMS"), sums).unwrap();
     let url = |name| format!("file://{}/{name}", folder.display());
-    Artifact { url: url(name), checksum: Checksum::File { url: url("SHA256SUMS") } }
+    Artifact { url: url(name), checksum: Checksum::File { url: url("SHA256SUMS") }, signature: None }
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_certificate_that_nobody_signed_is_refused_at_once() {
     let checksum = published(folder.path(), "tool").checksum;
     let server = Secure::start(folder.path());
     let cache = tempfile::tempdir().unwrap();
-    let artifact = Artifact { url: format!("https://{}/tool", server.address), checksum };
+    let artifact = Artifact { url: format!("https://{}/tool", server.address), checksum, signature: None };
     let error = store(cache.path()).get(&artifact, &Silent).unwrap_err();
     assert!(matches!(error, StoreError::Insecure { .. }), "{error:?}");
     assert_eq!(error.to_string(), format!("no secure connection to `{}`", artifact.url));

@@ -5,6 +5,9 @@ mod fetch;
 mod messages;
 mod server;
 mod several;
+mod signatures;
+mod signer;
+mod trust;
 
 use std::error::Error;
 use std::fs;
@@ -34,11 +37,11 @@ fn sha512(bytes: &[u8]) -> Digest {
 }
 
 fn pinned(url: impl Into<String>, bytes: &[u8]) -> Artifact {
-    Artifact { url: url.into(), checksum: Checksum::Pinned(sha256(bytes)) }
+    Artifact { url: url.into(), checksum: Checksum::Pinned(sha256(bytes)), signature: None }
 }
 
 fn listed(url: impl Into<String>, file: impl Into<String>) -> Artifact {
-    Artifact { url: url.into(), checksum: Checksum::File { url: file.into() } }
+    Artifact { url: url.into(), checksum: Checksum::File { url: file.into() }, signature: None }
 }
 
 /// Options that do not keep a test waiting.
