@@ -12,6 +12,8 @@ mod extents;
 mod features;
 #[path = "ext4_growth.rs"]
 mod growth;
+#[path = "ext4_hostile.rs"]
+mod hostile;
 #[path = "ext4_image.rs"]
 mod image;
 #[path = "ext4_journal.rs"]
