@@ -192,7 +192,11 @@ pub fn write(disk: &dyn Disk, sink: &mut Sink, progress: &dyn Progress) -> Resul
             let copied = match &piece.source {
                 Source::Zero => sink.zeros(piece.len).map(|()| piece.len)?,
                 Source::Bytes(bytes, from) => write_bytes(sink, bytes, *from, piece.len)?,
-                Source::File(range) => sink.copy(range.file().file(), range.offset(), piece.len)?,
+                Source::File(range) => {
+                    let file = range.file();
+                    // A file that cannot be opened again is left to `read_at`, which will say so.
+                    file.with_file(|file| Ok(sink.copy(file, range.offset(), piece.len))).unwrap_or(Ok(0))?
+                }
                 Source::Opaque => 0,
             };
             read_rest(disk, sink, &mut buffer, piece.offset + copied..piece.offset + piece.len)?;

@@ -6,26 +6,45 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Disk, DiskError, Piece, Source, check};
 
-/// A host file opened for reading, shared by everything that maps it.
+/// A host file to be read, shared by everything that maps it.
 #[derive(Debug)]
 pub struct HostFile {
     path: PathBuf,
-    file: File,
+    handle: Handle,
     size: u64,
 }
 
+#[derive(Debug)]
+enum Handle {
+    Kept(File),
+    /// Opened for each use, if it was last modified at this time.
+    Reopened(SystemTime),
+}
+
 impl HostFile {
-    /// Opens the file at `path`.
+    /// Opens the file at `path` and keeps it open: what happens to its name does not matter from now on.
     ///
     /// # Errors
     /// The system's, if the file cannot be opened or is no regular file.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
-        Ok(Arc::new(Self { path: path.to_owned(), file, size }))
+        Ok(Arc::new(Self { path: path.to_owned(), handle: Handle::Kept(file), size }))
+    }
+
+    /// The file at `path`, opened anew for each use: for trees of more files than a process may have open. It
+    /// has to stay as it is; a file of another size or time of modification is an error when it is used.
+    ///
+    /// # Errors
+    /// As [`HostFile::open`].
+    pub fn reopened(path: &Path) -> io::Result<Arc<Self>> {
+        let metadata = File::open(path)?.metadata()?;
+        let handle = Handle::Reopened(metadata.modified()?);
+        Ok(Arc::new(Self { path: path.to_owned(), handle, size: metadata.len() }))
     }
 
     /// Where the file is.
@@ -40,10 +59,21 @@ impl HostFile {
         self.size
     }
 
-    /// The open file, for the system calls that copy between files.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Hands `action` the open file, for the system calls that copy between files.
+    ///
+    /// # Errors
+    /// Those of `action`; the system's if the file cannot be opened again.
+    pub fn with_file<T>(&self, action: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        let modified = match &self.handle {
+            Handle::Kept(file) => return action(file),
+            Handle::Reopened(modified) => modified,
+        };
+        let file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
+        if metadata.len() != self.size || metadata.modified()? != *modified {
+            return Err(io::Error::other("the file was changed while it was in use"));
+        }
+        action(&file)
     }
 
     /// Fills `buffer` from `offset` of the file.
@@ -51,7 +81,7 @@ impl HostFile {
     /// # Errors
     /// [`DiskError::Io`], also if the file is shorter.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        read_exact_at(&self.file, offset, buffer).map_err(|source| DiskError::Io {
+        self.with_file(|file| read_exact_at(file, offset, buffer)).map_err(|source| DiskError::Io {
             path: self.path.display().to_string(),
             offset,
             len: buffer.len() as u64,
@@ -61,7 +91,8 @@ impl HostFile {
 
     /// The runs of data within `range`, in order; everything between them reads as zero.
     fn data_runs(&self, range: Range<u64>) -> Vec<Range<u64>> {
-        data_runs(&self.file, range)
+        // A file that cannot be opened again is data: who reads it learns why.
+        self.with_file(|file| Ok(data_runs(file, range.clone()))).unwrap_or_else(|_| vec![range])
     }
 }
 
@@ -227,5 +258,28 @@ impl Disk for FileDisk {
     fn pieces(&self, range: Range<u64>) -> Result<Vec<Piece>, DiskError> {
         let len = range.end.saturating_sub(range.start);
         Ok(self.range.slice(range.start, len)?.pieces(range.start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reopened_file_must_stay_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"abc").unwrap();
+        let (kept, reopened) = (HostFile::open(&path).unwrap(), HostFile::reopened(&path).unwrap());
+        let mut buffer = [0; 2];
+        reopened.read_at(1, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"bc");
+        std::fs::rename(&path, folder.path().join("other")).unwrap();
+        assert!(kept.read_at(0, &mut buffer).is_ok());
+        assert!(reopened.read_at(0, &mut buffer).is_err());
+        std::fs::write(&path, b"abcd").unwrap();
+        let error = reopened.read_at(0, &mut buffer).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "the file was changed while it was in use");
     }
 }

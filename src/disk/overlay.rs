@@ -76,6 +76,10 @@ impl Overlay {
 
     /// Takes all changes out of `range`, cutting those that straddle its ends.
     fn clear(&mut self, range: Range<u64>) -> Result<(), DiskError> {
+        // Mostly there are none.
+        if self.changes.range(..range.end).next_back().is_none_or(|(start, change)| start + change.len <= range.start) {
+            return Ok(());
+        }
         let before = self.changes.range(..range.start).next_back().map(|(start, change)| (*start, change.clone()));
         if let Some((start, change)) = before {
             let end = start + change.len;

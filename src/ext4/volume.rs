@@ -93,17 +93,23 @@ impl<'disk> Volume<'disk> {
 
     /// A block's bytes, as they are to become.
     pub(super) fn read_block(&self, block: BlockNumber) -> Result<Vec<u8>, Ext4Error> {
+        self.read_part(block, 0..index(self.layout.block_size))
+    }
+
+    /// Some of a block's bytes.
+    fn read_part(&self, block: BlockNumber, part: std::ops::Range<usize>) -> Result<Vec<u8>, Ext4Error> {
         if let Some(bytes) = self.changed.get(&block) {
-            return Ok(bytes.clone());
+            return Ok(bytes.get(part).unwrap_or_default().to_vec());
         }
         if !self.layout.contains(block, 1) {
             return Err(Ext4Error::corrupt(format!("block {} lies outside of the file system", block.0)));
         }
         if let Some(bytes) = self.read_replayed(block)? {
-            return Ok(bytes);
+            return Ok(bytes.get(part).unwrap_or_default().to_vec());
         }
-        let mut bytes = vec![0; index(self.layout.block_size)];
-        self.disk.read_at(self.layout.bytes(block.0), &mut bytes, "read a block")?;
+        let offset = self.layout.bytes(block.0).saturating_add(count(part.start));
+        let mut bytes = vec![0; part.len()];
+        self.disk.read_at(offset, &mut bytes, "read a block")?;
         Ok(bytes)
     }
 
@@ -207,9 +213,7 @@ impl<'disk> Volume<'disk> {
             return Ok(());
         }
         let (block, offset) = self.inode_place(number)?;
-        let end = offset + usize::from(self.layout.inode_size);
-        let bytes = self.read_block(block)?.get(offset..end).unwrap_or_default().to_vec();
-        let inode = Inode::from_disk(bytes);
+        let inode = Inode::from_disk(self.read_part(block, offset..offset + usize::from(self.layout.inode_size))?);
         if self.checksums.metadata() && !inode.checksum_is_right(number, &self.checksums) {
             return Err(Ext4Error::corrupt(format!("inode {} has a wrong checksum", number.0)));
         }

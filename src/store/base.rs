@@ -101,7 +101,7 @@ impl Store {
         if !needs_unpacking(&file, &name)? {
             return Ok(file);
         }
-        let state = state(path, file.file()).map_err(error)?;
+        let state = file.with_file(|file| state(path, file)).map_err(error)?;
         let known = self.cache.recall(&state).and_then(|text| text.parse().ok());
         let digest = match known {
             Some(digest) => digest,
