@@ -1,7 +1,7 @@
 //! What the fuzz targets share: templates made by mke2fs, bytes put over their structures, edits, and what must hold.
 //!
 //! A target chooses the structures; [`run`] does the rest: it opens the patched template, looks at everything within
-//! bounds, edits, finishes and looks again. A panic, a failed assertion, more than [`MEMORY`] bytes on the heap or ten
+//! bounds, checks it, edits, finishes and checks again. A panic, a failed assertion, more than [`MEMORY`] bytes on the heap or ten
 //! seconds are findings. `run` in this folder starts the targets.
 
 mod checksum;
@@ -14,7 +14,7 @@ mod template;
 use std::sync::Arc;
 
 use arbitrary::Unstructured;
-use imgbake::ext4::{Editor, Ext4Error, Reader};
+use imgbake::ext4::{Editor, Ext4Error, Finding, Reader, verify};
 use imgbake::{Disk as _, Overlay};
 
 use edit::Edit;
@@ -47,11 +47,12 @@ pub fn run(kinds: &[Kind], bytes: &[u8]) {
     if let Ok(mut reader) = Reader::open(&disk) {
         let _ = look::look(&mut reader);
     }
+    let _ = verify(&disk, &mut |_| {});
     let mut rest = Unstructured::new(input.rest);
     let edits: Vec<Edit> = (0..MOST_EDITS).map_while(|_| (!rest.is_empty()).then(|| rest.arbitrary().ok())?).collect();
     match change(&mut disk, &edits, input.switches) {
         Ok(Some(before)) if !patched => must_hold(template, &disk, &before),
-        Ok(_) => drop(Reader::open(&disk)),
+        Ok(_) => drop(verify(&disk, &mut |_| {})),
         // Of an image that nobody damaged, no edit may be half done.
         Err(error) => assert!(patched || !matches!(error, Ext4Error::Torn | Ext4Error::Corrupt { .. }), "{error}"),
     }
@@ -82,5 +83,12 @@ fn must_hold(template: &Template, disk: &Overlay, before: &Snapshot) {
     let mut reader = Reader::open(disk).unwrap_or_else(|error| panic!("{}: {error}", template.name));
     let after = look::look(&mut reader).unwrap_or_else(|error| panic!("{}: {error}", template.name));
     look::compare(template.name, before, &after);
+    let mut findings: Vec<Finding> = Vec::new();
+    match verify(disk, &mut |finding| findings.push(finding)) {
+        Ok(verified) => assert!(verified.findings == 0, "{}: {findings:#?}", template.name),
+        // Some of what can be edited cannot be checked yet.
+        Err(Ext4Error::Unsupported { .. }) => {}
+        Err(error) => panic!("{}: {error}", template.name),
+    }
     judge::e2fsck(template.name, disk);
 }
