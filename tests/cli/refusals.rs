@@ -134,15 +134,15 @@ fn a_feature_that_is_not_understood() {
     let kitchen = Kitchen::new();
     let image = guest::raspberry_pi(&kitchen, AARCH64);
     let root = format!("{}?offset={}", image.display(), ROOT_SECTOR * 512);
-    tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "feature encrypt"]).arg(root));
+    tool("e2fsprogs", Command::new("debugfs").args(["-w", "-R", "feature quota"]).arg(root));
     kitchen.refused(
         &bake(),
         1,
         "
 error: cannot edit the root file system
-  caused by: an ext4 file system with the feature `encrypt` is not supported
+  caused by: an ext4 file system with the feature `quota` is not supported
 
-hint: choose an image whose root file system does without it
+hint: take quotas off a copy of the image: `tune2fs -Q ^usrquota,^grpquota,^prjquota`
 ",
     );
 }

@@ -12,6 +12,8 @@ mod extents;
 mod features;
 #[path = "ext4/growth.rs"]
 mod growth;
+#[path = "ext4/hostile.rs"]
+mod hostile;
 #[path = "ext4/image.rs"]
 mod image;
 #[path = "ext4/journal.rs"]
