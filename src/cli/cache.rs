@@ -53,7 +53,8 @@ fn prune(places: &Places, options: &PruneOptions) -> Result<(), Failure> {
     let (files, left) = (count(pruned.removed.len()), shown_size(pruned.left));
     let verb = if options.dry_run { "would be removed" } else { "removed" };
     if !pruned.in_use.is_empty() {
-        terminal.done(&format!("{} kept: another imgbake uses them", count(pruned.in_use.len())));
+        let them = if pruned.in_use.len() == 1 { "it" } else { "them" };
+        terminal.done(&format!("{} kept: another imgbake uses {them}", count(pruned.in_use.len())));
     }
     terminal.done(&format!("{files} {verb}, {freed}; {left} left in `{}`", places.cache.display()));
     Ok(())
@@ -79,9 +80,11 @@ fn verify(places: &Places, repair: bool, terminal: &Terminal) -> Result<(), Fail
             Ok(())
         }
         wrong => {
-            let message = format!("{wrong} of the cache's files are not as they should be");
-            let hint = "`imgbake cache verify --repair` removes them; what is needed again is fetched or made anew";
-            Err(Failure::failed(Some(hint.to_owned()), std::io::Error::other(message)))
+            let (are, they, them) = if wrong == 1 { ("is", "it", "it") } else { ("are", "they", "them") };
+            let message = format!("{wrong} of the cache's files {are} not as {they} should be");
+            let hint =
+                format!("`imgbake cache verify --repair` removes {them}; what is needed again is fetched or made anew");
+            Err(Failure::failed(Some(hint), std::io::Error::other(message)))
         }
     }
 }

@@ -54,7 +54,7 @@ impl Kitchen {
             let Some(bytes) = files.get(&url) else { return reply("404 Not Found", &[], b"") };
             // Slow enough to be interrupted in the middle.
             let Act::Send(answer) = file(request, bytes).remove(0) else { unreachable!("an answer is bytes") };
-            answer.chunks(32 << 10).flat_map(|p| [Act::Send(p.to_vec()), Act::Wait(Duration::from_millis(1))]).collect()
+            answer.chunks(16 << 10).flat_map(|p| [Act::Send(p.to_vec()), Act::Wait(Duration::from_millis(2))]).collect()
         });
         Self { folder, server }
     }
