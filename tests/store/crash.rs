@@ -14,7 +14,7 @@ use super::kitchen::Kitchen;
 /// How often two bakes are killed.
 const ROUNDS: u32 = 200;
 
-/// Sizes of the disk that the cache is on, in KiB, from one that holds next to nothing to one that holds all.
+/// What is free on the disk that the cache is on, in KiB, from next to nothing to enough for all.
 const SIZES: [u64; 16] = [4, 16, 64, 160, 256, 384, 512, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 8192];
 
 /// xorshift64*: the same moments in every run, as far as the machine is the same.
@@ -95,15 +95,16 @@ fn bakes_that_are_killed_at_any_moment_leave_a_cache_that_is_right() {
     assert!(compare.status().unwrap().success(), "the image is another one than that of an undisturbed bake");
 }
 
-/// Two bakes at once on a disk of `$1` KiB; then there is room, and one bakes again.
+/// Two bakes at once on a disk with `$1` KiB free; then there is room, and one bakes again.
 const FULL: &str = r#"
-mount -t tmpfs -o "size=$1k" none "$IMGBAKE_CACHE_DIR" || exit 99
+mount -t tmpfs -o size=16384k none disk || exit 99
+mkdir disk/cache && fallocate -l "$((16384 - $1))KiB" disk/ballast || exit 98
 imgbake=$2; shift 2
 "$imgbake" "$@" -o first.img 2> first & first=$!
 "$imgbake" "$@" -o second.img 2> second; echo $? >> second
 wait $first; echo $? >> first
 "$imgbake" cache verify > verify 2>&1; echo $? >> verify
-mount -o remount,size=64m "$IMGBAKE_CACHE_DIR" || exit 99
+rm disk/ballast
 set -e
 "$imgbake" "$@" -o third.img
 "$imgbake" cache verify
@@ -112,12 +113,11 @@ set -e
 #[test]
 fn a_disk_that_fills_up_leaves_a_cache_that_is_right_and_says_so() {
     let kitchen = Kitchen::new();
-    let cache = kitchen.path("cache");
-    fs::create_dir(&cache).unwrap();
+    fs::create_dir(kitchen.path("disk")).unwrap();
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let (mut full, mut done) = (0, 0);
     for size in SIZES {
-        let bake = kitchen.bake(&cache, "x.img");
+        let bake = kitchen.bake(&kitchen.path("disk/cache"), "x.img");
         let mut command = Command::new("unshare");
         command.args(if is_root { &["--mount"][..] } else { &["--map-root-user", "--mount"] });
         command.args(["sh", "-c", FULL, "sh", &size.to_string()]).arg(bake.get_program());
