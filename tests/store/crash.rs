@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use imgbake::{Silent, verify_cache};
+use imgbake::{PruneOptions, Silent, prune_cache, verify_cache};
 
 use super::kitchen::Kitchen;
 
@@ -93,6 +93,29 @@ fn bakes_that_are_killed_at_any_moment_leave_a_cache_that_is_right() {
     let mut compare = Command::new("cmp");
     compare.arg(kitchen.path("undisturbed.img")).arg(kitchen.path("after.img"));
     assert!(compare.status().unwrap().success(), "the image is another one than that of an undisturbed bake");
+}
+
+#[test]
+fn bakes_go_on_while_the_cache_is_pruned_to_nothing() {
+    let kitchen = Kitchen::new();
+    let cache = kitchen.path("cache");
+    let everything = || PruneOptions { now: SystemTime::now(), older_than: None, max_size: Some(0), dry_run: false };
+    let (mut removed, mut spared) = (0, 0);
+    for round in 0..10 {
+        let mut bakes = ["a.img", "b.img"].map(|name| spawn(kitchen.bake(&cache, name)));
+        while bakes.iter_mut().any(|bake| bake.try_wait().unwrap().is_none()) {
+            let pruned = prune_cache(&cache, &everything()).unwrap();
+            removed += pruned.removed.len();
+            spared += pruned.in_use.len();
+            thread::sleep(Duration::from_millis(1));
+        }
+        for bake in &mut bakes {
+            assert!(bake.wait().unwrap().success(), "round {round}");
+        }
+        let verified = verify_cache(&cache, false, &Silent).unwrap();
+        assert!(verified.problems.is_empty(), "round {round}: {:?}", verified.problems);
+    }
+    assert!(removed > 0 && spared > 0, "{removed} files were removed, {spared} were in use");
 }
 
 /// Two bakes at once on a disk with `$1` KiB free; then there is room, and one bakes again.
