@@ -1,6 +1,7 @@
 //! Flags become plain requests; clap goes no further than this file.
 
 mod arguments;
+mod cache;
 mod failure;
 mod keys;
 mod places;
@@ -35,6 +36,7 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Verify { image, fs: _, cache, quiet }) => verify(&image, cache.cache_dir, quiet),
         Some(Command::Keys { places }) => keys::list(&Places::find(places.config_dir, None)?),
         Some(Command::Base(command)) => base(command),
+        Some(Command::Cache(command)) => cache::run(command),
         None => match (arguments.profile, arguments.node) {
             (Some(profile), Some(node)) => bake(Name { profile, node }, &arguments.options, &arguments.output),
             (Some(profile), None) => Err(Failure::usage(

@@ -53,10 +53,11 @@ pub use spec::{
     Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
     ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
     NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
-    TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
+    TokenEnd, User, Version, YamlProblem, bases, parse_size, preview, profiles, resolve,
 };
 pub use store::{
-    Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
-    Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
+    Archive, CacheEntry, CacheKind, CacheProblem, Cause, Damage, KeySummary, Keys, Member, MemberKind, Mirror,
+    Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, PruneOptions, Pruned, Replaced, SignatureError, Store,
+    StoreError, StoreOptions, Verified, list_cache, prune_cache, verify_cache,
 };
 pub use verify::{Checked, VerifyError, verify_image};

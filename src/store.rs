@@ -3,7 +3,7 @@
 //! Files come from the cache, from mirrors, from upstream, in this order; their digests come from a pin,
 //! from the lock file or from the publisher's checksum file, and never from a mirror. What is in the cache
 //! was verified on its way in and is not hashed again. A checksum file, or a file itself, is believed on its publisher's
-//! signature where there is one, and else pinned on first use. Rate limits and pruning are not here yet.
+//! signature where there is one, and else pinned on first use. Rate limits are not here yet.
 
 mod archive;
 mod base;
@@ -13,12 +13,16 @@ mod error;
 mod fetch;
 mod first_use;
 mod http;
+mod inventory;
 mod keys;
 mod location;
 mod part;
 mod pins;
+mod prune;
 mod published;
 mod signature;
+mod sum;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -33,10 +37,13 @@ use crate::progress::Progress;
 pub use archive::{Archive, Member, MemberKind};
 pub use error::{Cause, Mismatch, Missing, Origin, Replaced, StoreError};
 pub use http::Patience;
+pub use inventory::{CacheEntry, CacheKind, list_cache};
 pub use keys::{KeySummary, Keys};
 pub use location::Mirror;
 pub use pins::Pins;
+pub use prune::{PruneOptions, Pruned, prune_cache};
 pub use signature::SignatureError;
+pub use verify::{CacheProblem, Damage, Verified, verify_cache};
 
 use cache::Cache;
 use first_use::FirstUse;

@@ -1,5 +1,7 @@
 //! The command line from outside: a module per subject, whole outputs compared.
 
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/guest.rs"]
 mod guest;
 #[path = "cli/keys.rs"]

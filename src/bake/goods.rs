@@ -27,7 +27,8 @@ impl Goods {
             }
         }
         let all: Vec<Artifact> = files.iter().chain(&archives).cloned().collect();
-        store.get_all(&all, progress).map_err(BakeError::Store)?;
+        // Held until the end, so that nothing of it is pruned before its turn comes.
+        let _held = store.get_all(&all, progress).map_err(BakeError::Store)?;
         let mut goods = Self { files: BTreeMap::new(), archives: BTreeMap::new() };
         for artifact in files {
             let file = store.get(&artifact, progress).map_err(BakeError::Store)?;

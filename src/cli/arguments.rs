@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// The words before the options of `imgbake --help`.
 const ABOUT: &str = "\
@@ -91,6 +91,49 @@ pub enum Command {
     /// Base images: list them all, or make one from the Debian archive
     #[command(subcommand)]
     Base(BaseCommand),
+    /// The cache: list it, make room in it, verify it
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List what is kept, the least recently used first: kind, size on the disk, own size, last use, where it is from
+    Ls {
+        #[command(flatten)]
+        cache: CacheArgument,
+    },
+    /// Remove what was not used for long; never what another imgbake is using
+    #[command(group(ArgGroup::new("what").required(true).multiple(true).args(["older_than", "max_size"])))]
+    Prune {
+        /// Remove what was not used for this long, e.g. 30d
+        #[arg(long, value_name = "AGE")]
+        older_than: Option<String>,
+        /// Remove the least recently used until no more than this is taken on the disk, e.g. 5GiB
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<String>,
+        /// Only list what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        cache: CacheArgument,
+    },
+    /// Read every file again and compare it with its digest; exit code 1 if something is wrong
+    Verify {
+        /// Remove what is wrong, so that it is fetched or made anew
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        cache: CacheArgument,
+        /// Say nothing but what is wrong
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Print where the cache is
+    Path {
+        #[command(flatten)]
+        cache: CacheArgument,
+    },
 }
 
 #[derive(Debug, Subcommand)]

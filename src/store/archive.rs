@@ -90,13 +90,11 @@ impl Store {
         progress.begin(&format!("unpack {short}"), None);
         let result = gunzip(blob.file.path(), &mut output, path, name, progress);
         progress.end();
-        match result {
-            Ok(()) => self.cache.publish(&claim, &output, Shelf::Tar, &stem),
-            Err(error) => {
-                let _ = remove(path);
-                Err(error)
-            }
-        }
+        let result = result.and_then(|()| self.cache.publish(&claim, &output, Shelf::Tar, &stem, progress));
+        result.map_err(|error| {
+            let _ = remove(path);
+            error.measured()
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{Shelf, remove};
+use super::error::{is_full, shown};
 use super::part::sha256_of;
 use super::{Cause, Store, StoreError};
 use crate::artifact::{Artifact, Digest};
@@ -150,7 +151,10 @@ impl Store {
         let made =
             make(path).map_err(Into::into).and_then(|()| Ok(File::options().read(true).write(true).open(path)?));
         match made {
-            Ok(file) => self.cache.publish(&claim, &file, Shelf::Made, key),
+            Ok(file) => self.cache.publish(&claim, &file, Shelf::Made, key, progress).map_err(|error| {
+                let _ = remove(path);
+                error.measured()
+            }),
             Err(source) => {
                 let _ = remove(path);
                 Err(error(source))
@@ -199,17 +203,23 @@ impl Store {
             .write(true)
             .open(path)
             .map_err(StoreError::cache("create", path))?;
-        match unpack(packed, &mut output, progress) {
-            Ok(()) => self.cache.publish(&claim, &output, Shelf::Raw, &stem),
-            Err(error) => {
-                let _ = remove(path);
-                let source = error.into();
-                Err(match source.downcast::<StoreError>() {
-                    Ok(error) => *error,
-                    Err(source) => StoreError::Unpack { name: name.to_owned(), source },
-                })
+        let unpacked = unpack(packed, &mut output, progress).map_err(|error| {
+            let source = error.into();
+            match source.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(source) if is_full(&*source) => StoreError::full(path, None, source),
+                Err(source) => StoreError::Unpack { name: name.to_owned(), source },
             }
-        }
+        });
+        let published = unpacked.and_then(|()| {
+            self.cache.note_origin(digest, &shown(name));
+            self.cache.publish(&claim, &output, Shelf::Raw, &stem, progress)
+        });
+        published.map_err(|error| {
+            drop(output);
+            let _ = remove(path);
+            error.measured()
+        })
     }
 }
 

@@ -5,12 +5,15 @@
 //! unpacked/SHA256-SIZE.raw     base images, unpacked and sparse; by the digest of the packed file
 //! unpacked/SHA256-SIZE.tar     archives, decompressed; likewise
 //! made/KEY-SIZE.img            base images made here
-//! index/…                      small texts that only save work; unreadable is as good as absent
+//! index/…                      small texts; all but `sum-…` only save work: unreadable is as good as absent
+//! index/sum-FOLDER-NAME        the digest that a file of `unpacked` or `made` had when it was finished
+//! index/from-DIGEST-…          where a file came from, for people
 //! temp/…                       what is being written; renamed when complete
 //! locks/…                      one advisory lock per file in temp/; empty, and never removed
 //! ```
 //! A file appears under its final name by one rename, after its bytes have reached the disk: a final name
-//! speaks the truth, and the size in it is checked at every use.
+//! speaks the truth, and the size in it is checked at every use. Whoever has a finished file open holds a shared lock on
+//! it, and what is locked is not pruned. A file's time of modification says when it was last used.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -18,12 +21,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest as _, Sha256};
+
 use super::StoreError;
+use super::sum::Sum;
+use crate::artifact::Digest;
 use crate::disk::HostFile;
 use crate::progress::Progress;
 
 /// Interrupted downloads are kept this long, to be resumed.
 const RESUMABLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What is written in one go and still unfinished after this long was interrupted.
+const MOMENT: Duration = Duration::from_secs(60 * 60);
 
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
                    # This folder is a cache of imgbake; it can be deleted at any time.\n";
@@ -38,8 +48,10 @@ pub(super) enum Shelf {
 }
 
 impl Shelf {
+    pub(super) const ALL: [Self; 4] = [Self::Blob, Self::Raw, Self::Tar, Self::Made];
+
     /// Its folder and the ending of its names.
-    fn place(self) -> (&'static str, &'static str) {
+    pub(super) fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Blob => ("blobs", ""),
             Self::Raw => ("unpacked", ".raw"),
@@ -53,6 +65,8 @@ impl Shelf {
 #[derive(Debug)]
 pub(super) struct Cache {
     root: PathBuf,
+    /// When it was opened by the file system's own clock, so that no other is asked; unknown if its disk is full.
+    opened: Option<SystemTime>,
 }
 
 /// The right to write one file of `temp/`; given back when dropped, or when the process dies.
@@ -80,20 +94,27 @@ impl Cache {
             let path = root.join(folder);
             builder.create(&path).map_err(StoreError::cache("create", path))?;
         }
-        let tag = root.join("CACHEDIR.TAG");
-        if !tag.exists() {
-            fs::write(&tag, TAG).map_err(StoreError::cache("write", tag))?;
-        }
-        let cache = Self { root: root.to_owned() };
+        let now = tempfile::tempfile_in(root.join("temp")).and_then(|file| file.metadata()?.modified());
+        let cache = Self { root: root.to_owned(), opened: now.ok() };
         cache.sweep();
+        let tag = root.join("CACHEDIR.TAG");
+        if fs::read(&tag).ok().as_deref() != Some(TAG.as_bytes()) {
+            cache.put(&tag, TAG, false)?;
+        }
         Ok(cache)
+    }
+
+    /// The folder itself.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The finished file `stem` of `shelf`, if it is there and as long as its name says.
     pub(super) fn find(&self, shelf: Shelf, stem: &str) -> Result<Option<Arc<HostFile>>, StoreError> {
         for (path, size) in self.named(shelf, stem)? {
             match HostFile::open(&path) {
-                Ok(file) if file.size() == size => return Ok(Some(file)),
+                Ok(file) if file.size() == size && self.lease(&file) => return Ok(Some(file)),
+                Ok(file) if file.size() == size => {}
                 // Somebody shortened or overwrote it: it is no longer what it was verified to be.
                 Ok(_) => remove(&path)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -103,14 +124,26 @@ impl Cache {
         Ok(None)
     }
 
+    /// Keeps `file` from being pruned for as long as it is open, and notes that it was used. False if it was pruned
+    /// just before.
+    fn lease(&self, file: &HostFile) -> bool {
+        // Where the file system has no locks, what is open is still there after its name has gone.
+        let _ = file.file().lock_shared();
+        let modified = file.file().metadata().and_then(|data| data.modified());
+        if let (Some(now), Ok(modified)) = (self.opened, modified)
+            && now > modified
+        {
+            // In somebody else's cache the time stays as it is.
+            let _ = file.file().set_modified(now);
+        }
+        file.path().exists()
+    }
+
     /// The paths of `stem` on `shelf` with the sizes in their names: one, usually.
     fn named(&self, shelf: Shelf, stem: &str) -> Result<Vec<(PathBuf, u64)>, StoreError> {
         let (folder, ending) = shelf.place();
         let folder = self.root.join(folder);
-        let size = |name: &str| {
-            let digits = name.strip_prefix(stem)?.strip_prefix('-')?.strip_suffix(ending)?;
-            digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
-        };
+        let size = |name: &str| named_size(name.strip_prefix(stem)?.strip_prefix('-')?, ending);
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(StoreError::cache("read", &folder))? {
             let entry = entry.map_err(StoreError::cache("read", &folder))?;
@@ -119,6 +152,13 @@ impl Cache {
             }
         }
         Ok(found)
+    }
+
+    /// The right to write the temporary file `key`, unless somebody else has it.
+    pub(super) fn try_claim(&self, key: &str) -> Option<Claim> {
+        let lock = open_lock(&self.root.join("locks").join(key)).ok()?;
+        lock.try_lock().ok()?;
+        Some(Claim { _lock: lock, temp: self.root.join("temp").join(key) })
     }
 
     /// Waits until nobody else writes the temporary file `key`. `what` is its name for the user.
@@ -143,23 +183,46 @@ impl Cache {
         file: &File,
         shelf: Shelf,
         stem: &str,
+        progress: &dyn Progress,
     ) -> Result<Arc<HostFile>, StoreError> {
         let temp = claim.temp();
         file.sync_all().map_err(StoreError::cache("write", temp))?;
         let size = file.metadata().map_err(StoreError::cache("read", temp))?.len();
-        protect(temp).map_err(StoreError::cache("protect", temp))?;
+        if shelf != Shelf::Blob {
+            // Before the file has its name: one that was finished has its digest noted.
+            let whole = HostFile::open(temp).map_err(StoreError::cache("open", temp))?;
+            let sum = Sum::of(&whole, "noting its digest", progress).map_err(StoreError::cache("read", temp))?;
+            self.put(&self.sum_path(shelf, stem, size), &sum.to_string(), true)?;
+        }
+        // Until the caller closes it, so that nobody prunes it before it is in use.
+        let _ = file.try_lock_shared();
         let outdated = self.named(shelf, stem)?;
         let (folder, ending) = shelf.place();
         let folder = self.root.join(folder);
         let path = folder.join(format!("{stem}-{size}{ending}"));
         fs::rename(temp, &path).map_err(StoreError::cache("rename", temp))?;
+        // Not earlier: a run that is interrupted here must not leave a temporary file that the next one cannot write to.
+        protect(&path).map_err(StoreError::cache("protect", &path))?;
         sync_folder(&folder).map_err(StoreError::cache("write", &folder))?;
         for (old, _) in outdated {
             if old != path {
                 remove(&old)?;
             }
         }
-        HostFile::open(&path).map_err(StoreError::cache("open", path))
+        let file = HostFile::open(&path).map_err(StoreError::cache("open", &path))?;
+        self.lease(&file);
+        Ok(file)
+    }
+
+    /// The noted digest of a finished file that is not named by its own.
+    pub(super) fn sum(&self, shelf: Shelf, stem: &str, size: u64) -> Option<Sum> {
+        fs::read_to_string(self.sum_path(shelf, stem, size)).ok()?.parse().ok().map(Sum)
+    }
+
+    /// Where that is noted.
+    pub(super) fn sum_path(&self, shelf: Shelf, stem: &str, size: u64) -> PathBuf {
+        let (folder, ending) = shelf.place();
+        self.root.join("index").join(format!("sum-{folder}-{stem}-{size}{ending}"))
     }
 
     /// Removes the finished file `stem` of `shelf`.
@@ -174,40 +237,70 @@ impl Cache {
 
     /// Remembers `text` under `key`.
     pub(super) fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
-        let path = self.root.join("index").join(key);
+        self.put(&self.root.join("index").join(key), text, false)
+    }
+
+    /// Notes for people that what has this digest comes from `place`. What cannot be noted is left out.
+    pub(super) fn note_origin(&self, digest: &Digest, place: &str) {
+        let hash = Digest::Sha256(Sha256::digest(place).into()).to_string();
+        let key = format!("from-{digest}-{}", hash.get(..16).unwrap_or_default());
+        if !self.root.join("index").join(&key).exists() {
+            let _ = self.remember(&key, place);
+        }
+    }
+
+    /// Writes a small text: all of it is there afterwards, or what was before. `lasting` is through a power cut.
+    fn put(&self, path: &Path, text: &str, lasting: bool) -> Result<(), StoreError> {
         let write = || -> io::Result<()> {
             let mut file = tempfile::Builder::new().prefix("index-").tempfile_in(self.root.join("temp"))?;
             file.write_all(text.as_bytes())?;
-            file.persist(&path).map_err(|error| error.error)?;
+            if lasting {
+                file.as_file().sync_all()?;
+            }
+            file.persist(path).map_err(|error| error.error)?;
             Ok(())
         };
-        write().map_err(StoreError::cache("write", &path))
+        write().map_err(StoreError::cache("write", path))?;
+        match path.parent().filter(|_| lasting) {
+            Some(folder) => sync_folder(folder).map_err(StoreError::cache("write", folder)),
+            None => Ok(()),
+        }
     }
 
     /// Removes temporary files that nobody is writing, except downloads that can still be resumed.
     /// Never fails: what cannot be removed now is removed another time.
     fn sweep(&self) {
-        let temp = self.root.join("temp");
-        // The file system's own idea of now, so that no clock is asked.
-        let now = tempfile::tempfile_in(&temp).and_then(|file| file.metadata()).and_then(|data| data.modified());
-        let (Ok(now), Ok(entries)) = (now, fs::read_dir(&temp)) else { return };
+        let Ok(entries) = fs::read_dir(self.root.join("temp")) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let resumable = name.to_str().is_none_or(|name| name.starts_with("get-") || name.starts_with("index-"));
-            if resumable && !is_older(&entry, now, RESUMABLE) {
+            let kept_for = match name.to_str() {
+                Some(name) if name.starts_with("get-") => RESUMABLE,
+                // Written without a lock, in one go.
+                Some(name) if name.starts_with("index-") => MOMENT,
+                Some(_) => Duration::ZERO,
+                None => continue,
+            };
+            if !kept_for.is_zero() && !self.is_older(&entry, kept_for) {
                 continue;
             }
-            let lock = open_lock(&self.root.join("locks").join(&name));
-            if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_ok()) {
-                let _ = remove(&entry.path());
+            if let Some(claim) = name.to_str().and_then(|name| self.try_claim(name)) {
+                let _ = remove(claim.temp());
             }
         }
     }
+
+    /// Whether nobody changed it for `age` before the cache was opened.
+    fn is_older(&self, entry: &fs::DirEntry, age: Duration) -> bool {
+        let modified = entry.metadata().and_then(|data| data.modified()).ok();
+        let passed = self.opened.zip(modified).and_then(|(now, modified)| now.duration_since(modified).ok());
+        passed.is_some_and(|passed| passed > age)
+    }
 }
 
-fn is_older(entry: &fs::DirEntry, now: SystemTime, age: Duration) -> bool {
-    let modified = entry.metadata().and_then(|data| data.modified());
-    modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|passed| passed > age))
+/// The size at the end of a finished file's name.
+pub(super) fn named_size(text: &str, ending: &str) -> Option<u64> {
+    let digits = text.strip_suffix(ending)?;
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -258,7 +351,7 @@ mod tests {
         let claim = cache.claim(&format!("raw-{stem}"), stem, &Silent).unwrap();
         let mut file = File::create(claim.temp()).unwrap();
         file.write_all(bytes).unwrap();
-        cache.publish(&claim, &file, shelf, stem).unwrap()
+        cache.publish(&claim, &file, shelf, stem, &Silent).unwrap()
     }
 
     #[test]

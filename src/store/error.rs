@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::SignatureError;
 use crate::artifact::Digest;
@@ -25,6 +25,18 @@ pub enum StoreError {
         path: PathBuf,
         /// The system's error.
         source: io::Error,
+    },
+    /// The cache's disk is full. What could not be completed was removed.
+    #[error("no space left for `{}` in the cache: {}", path.display(), room(*needed, *free))]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it has, where that is known.
+        needed: Option<u64>,
+        /// How many bytes are free without it, where the system tells.
+        free: Option<u64>,
+        /// The system's or the unpacker's error.
+        source: Cause,
     },
     /// A file outside the cache cannot be read.
     #[error("cannot read `{}`", path.display())]
@@ -316,7 +328,9 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         if is_full(self) {
-            return Some("free some space, or use a cache folder on another disk".to_owned());
+            let ways = "free some space, for example with `imgbake cache prune --max-size SIZE`, or use a cache folder on \
+                        another disk (`--cache-dir DIR`)";
+            return Some(ways.to_owned());
         }
         let hint = match self {
             Self::Cache { .. } => "use a cache folder that you may write to",
@@ -370,13 +384,49 @@ impl StoreError {
 
     /// Whether this host is at fault, so that another source would not help.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Cache { .. } | Self::FirstUse { .. })
+        matches!(self, Self::Cache { .. } | Self::Full { .. } | Self::FirstUse { .. })
+    }
+
+    pub(super) fn full(path: &Path, needed: Option<u64>, source: Cause) -> Self {
+        Self::Full { path: path.to_owned(), needed, free: free_bytes(path), source }
+    }
+
+    /// With the free bytes that there are now, after what could not be completed was removed.
+    pub(super) fn measured(self) -> Self {
+        match self {
+            Self::Full { path, needed, source, .. } => Self::full(&path, needed, source),
+            other => other,
+        }
     }
 
     pub(super) fn cache(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Cache { action, path, source }
+        move |source| match is_full(&source) {
+            true => Self::full(&path, None, source.into()),
+            false => Self::Cache { action, path, source },
+        }
     }
+}
+
+fn room(needed: Option<u64>, free: Option<u64>) -> String {
+    match (needed, free) {
+        (Some(needed), Some(free)) => format!("it needs {needed} bytes, and {free} are free"),
+        (Some(needed), None) => format!("it needs {needed} bytes"),
+        (None, Some(free)) => format!("it needs more than the {free} bytes that are free"),
+        (None, None) => "its disk is full".to_owned(),
+    }
+}
+
+/// What an ordinary user may still write to the disk that holds `path`.
+#[cfg(target_os = "linux")]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let data = rustix::fs::statvfs(path.parent()?).ok()?;
+    data.f_bavail.checked_mul(data.f_frsize)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn free_bytes(_path: &Path) -> Option<u64> {
+    None
 }
 
 fn offline_hint(missing: &[Missing]) -> String {
@@ -428,11 +478,12 @@ pub(super) fn shown(url: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a full disk is behind the error.
-fn is_full(error: &(dyn Error + 'static)) -> bool {
+/// Whether a full disk, or a full share of it, is behind the error.
+pub(super) fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+        if matches!(error.downcast_ref(), Some(StoreError::Full { .. })) || error.downcast_ref().is_some_and(full) {
             return true;
         }
         cause = error.source();
@@ -466,7 +517,8 @@ mod tests {
         let cache = StoreError::cache("write", "/c")(full());
         let unpack = StoreError::Unpack { name: "x".to_owned(), source: full().into() };
         for error in [cache, unpack] {
-            assert_eq!(error.hint().as_deref(), Some("free some space, or use a cache folder on another disk"));
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("imgbake cache prune") && hint.contains("--cache-dir"), "{hint}");
         }
     }
 }

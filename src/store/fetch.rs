@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache::Shelf;
-use super::error::with_causes;
+use super::error::{shown, with_causes};
 use super::location::{Location, Place};
 use super::part::Part;
 use super::published::FileSignature;
@@ -58,6 +58,7 @@ impl Store {
         };
         // It may have come into the cache under another name, for its digest only.
         self.check_file(&artifact.url, expected, blob.file.path(), progress)?;
+        self.cache.note_origin(&blob.sha256, &shown(&artifact.url));
         Ok(blob)
     }
 
@@ -95,6 +96,8 @@ impl Store {
         if let Some(blob) = self.cached(&expected.digest)? {
             return Ok(blob);
         }
+        // So that an interrupted download has a name.
+        self.cache.note_origin(&expected.digest, &shown(url));
         let mut part = Part::open(claim.temp(), &expected.digest)?;
         let mut last = None;
         for (place, mirror) in self.places(location) {
@@ -106,7 +109,7 @@ impl Store {
                 Err(error) if error.is_local() => {
                     // A full disk is not to be kept full by what cannot be completed.
                     let _ = part.restart();
-                    return Err(error);
+                    return Err(error.measured());
                 }
                 Err(error) => {
                     if mirror {
@@ -132,7 +135,7 @@ impl Store {
         if matches!(expected.digest, Digest::Sha512(_)) {
             self.cache.remember(&format!("sha512-{}", expected.digest), &sha256.to_string())?;
         }
-        let file = self.cache.publish(&claim, part.file()?, Shelf::Blob, &sha256.to_string())?;
+        let file = self.cache.publish(&claim, part.file()?, Shelf::Blob, &sha256.to_string(), progress)?;
         Ok(Blob { file, sha256 })
     }
 
@@ -183,7 +186,9 @@ fn copy(path: &Path, name: &str, part: &mut Part, progress: &dyn Progress) -> Re
     let error = |source| StoreError::Read { path: path.to_owned(), source };
     part.restart()?;
     let mut file = File::open(path).map_err(error)?;
-    progress.begin(name, file.metadata().ok().map(|data| data.len()));
+    let size = file.metadata().ok().map(|data| data.len());
+    part.expect(size);
+    progress.begin(name, size);
     let mut buffer = vec![0; 1 << 20];
     let result = loop {
         match file.read(&mut buffer) {

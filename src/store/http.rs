@@ -217,6 +217,7 @@ impl Client {
         };
         *validator = strong_validator(response.headers());
         let web_page = response.body().mime_type() == Some("text/html");
+        part.expect(promised);
         progress.begin(name, promised);
         progress.advance(part.len());
         let result = copy_body(url, response, part, promised, progress);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::StoreError;
 use super::cache;
+use super::error::is_full;
 use crate::artifact::Digest;
 
 /// Runs of zeros become holes in pieces of this size: a file system's usual block.
@@ -56,6 +57,8 @@ pub(super) struct Part {
     hashes: Hashes,
     want: Digest,
     continued: bool,
+    /// How long it will be, by who sends it.
+    expected: Option<u64>,
 }
 
 impl Part {
@@ -79,7 +82,12 @@ impl Part {
             hashes.update(buffer.get(..read).unwrap_or_default());
             len += read as u64;
         }
-        Ok(Self { path: path.to_owned(), file, len, hashes, want: want.clone(), continued: len > 0 })
+        Ok(Self { path: path.to_owned(), file, len, hashes, want: want.clone(), continued: len > 0, expected: None })
+    }
+
+    /// Notes how long the file will be, if that is known.
+    pub(super) fn expect(&mut self, size: Option<u64>) {
+        self.expected = size;
     }
 
     /// Bytes so far.
@@ -118,12 +126,19 @@ impl Part {
                 self.file
                     .seek(SeekFrom::Start(self.len))
                     .and_then(|_| self.file.write_all(now))
-                    .map_err(StoreError::cache("write", &self.path))?;
+                    .map_err(|error| self.cannot_write(error))?;
             }
             self.len += now.len() as u64;
             rest = later;
         }
         Ok(())
+    }
+
+    fn cannot_write(&self, error: io::Error) -> StoreError {
+        match is_full(&error) {
+            true => StoreError::full(&self.path, self.expected, error.into()),
+            false => StoreError::cache("write", &self.path)(error),
+        }
     }
 
     /// The digest so far, by the algorithm that is wanted.
@@ -146,7 +161,7 @@ impl Part {
 
     /// The file at its full length, to be published.
     pub(super) fn file(&self) -> Result<&File, StoreError> {
-        self.file.set_len(self.len).map_err(StoreError::cache("write", &self.path))?;
+        self.file.set_len(self.len).map_err(|error| self.cannot_write(error))?;
         Ok(&self.file)
     }
 }

@@ -57,6 +57,8 @@ fn every_option_of_the_help_is_explained_and_the_readme_names_no_other() {
         kitchen.ok(&["verify", "--help"]),
         kitchen.ok(&["base", "build", "--help"]),
         kitchen.ok(&["base", "list", "--help"]),
+        kitchen.ok(&["cache", "prune", "--help"]),
+        kitchen.ok(&["cache", "verify", "--help"]),
     ]
     .concat();
     for line in readme.lines().filter(|line| line.contains("imgbake ")) {

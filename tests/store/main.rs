@@ -1,7 +1,11 @@
 //! The store against a server that cuts, stalls, lies and redirects, and against itself in another process.
 
 mod bases;
+#[cfg(target_os = "linux")]
+mod crash;
 mod fetch;
+#[cfg(target_os = "linux")]
+mod kitchen;
 mod messages;
 mod server;
 mod several;
