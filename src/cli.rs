@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use imgbake::{
-    BakeRequest, BuildOptions, JoinRequest, Keys, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret, Sink,
-    Store, StoreOptions,
+    BakeRequest, BuildOptions, JoinRequest, Keys, Locked, Mirror, NodeRequest, Origin, Pins, Progress, Runtime, Secret,
+    Sink, Store, StoreOptions,
 };
 
 use arguments::{
@@ -155,6 +155,11 @@ fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<No
         join: join_request(&options.join)?,
         endpoint: options.endpoint.clone(),
         kubernetes: options.kubernetes.clone(),
+        containerd: options.containerd.clone(),
+        runc: options.runc.clone(),
+        cni_plugins: options.cni_plugins.clone(),
+        crictl: options.crictl.clone(),
+        locked: Locked::default(),
         runtime: match options.runtime {
             RuntimeArgument::Upstream => Runtime::Upstream,
             RuntimeArgument::Distro => Runtime::Distro,

@@ -28,7 +28,7 @@ mod sink;
 mod spec;
 mod store;
 
-pub use artifact::{Artifact, Checksum, Digest, Signature, Signed};
+pub use artifact::{Artifact, Checksum, Digest, Locked, Signature, Signed};
 pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
@@ -49,10 +49,10 @@ pub use plan::{
 pub use progress::{Progress, Silent};
 pub use sink::{Sink, SinkError};
 pub use spec::{
-    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
-    ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
-    NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
-    TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
+    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Choice, Cluster, ClusterError,
+    Component, Components, ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, Incompatible, JoinRequest,
+    KernelArguments, KeyProblem, Network, NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime,
+    Secret, SeedLocation, SpecError, System, TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
 };
 pub use store::{
     Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,

@@ -122,6 +122,18 @@ pub struct NodeOptions {
     /// Kubernetes version, e.g. 1.36 or 1.36.4 [default: 1.36.4]
     #[arg(long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
+    /// containerd version, e.g. 2.3 or 2.3.4 [default: 2.3.4, or 1.7.34 for Kubernetes before 1.23]
+    #[arg(long, value_name = "VERSION")]
+    pub containerd: Option<String>,
+    /// runc version [default: 1.4.3]
+    #[arg(long, value_name = "VERSION")]
+    pub runc: Option<String>,
+    /// CNI plugins version [default: 1.9.1]
+    #[arg(long, value_name = "VERSION")]
+    pub cni_plugins: Option<String>,
+    /// crictl version [default: 1.36.0]
+    #[arg(long, value_name = "VERSION")]
+    pub crictl: Option<String>,
     /// Where containerd, runc and the CNI plugins come from: their projects' releases or the base image's packages
     #[arg(long, value_enum, default_value_t = RuntimeArgument::Upstream)]
     pub runtime: RuntimeArgument,
