@@ -37,6 +37,9 @@ impl Store {
         let known = |digest, origin| Expected { digest, origin, signature: None };
         match (&artifact.checksum, self.locked(artifact)) {
             (_, Some((digest, origin))) => self.exactly(artifact, &location, &known(digest, origin), progress),
+            (_, None) if self.pins.is_complete() => {
+                Err(StoreError::NotLocked { path: self.pins.path().to_owned(), url: artifact.url.clone() })
+            }
             (Checksum::Pinned(digest), None) => {
                 self.exactly(artifact, &location, &known(digest.clone(), Origin::Pin), progress)
             }
