@@ -29,7 +29,9 @@ mod spec;
 mod store;
 
 pub use artifact::{Artifact, Checksum, Digest, Locked, Signature, Signed};
-pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
+pub use bake::{
+    BakeError, BakeRequest, LockRequest, LockSummary, Summary, Update, bake, lock, plan_node, prepare_base,
+};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
 };
@@ -56,5 +58,5 @@ pub use spec::{
 };
 pub use store::{
     Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
-    Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
+    Pin, Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
 };

@@ -96,6 +96,29 @@ impl Releases {
     }
 }
 
+impl Choice {
+    /// Where upstream says which patch is the newest, if that is left open and upstream says so.
+    #[must_use]
+    pub fn marker(&self) -> Option<String> {
+        match (self.component, version::numbers(&self.asked)) {
+            (Component::Kubernetes, Some((major, minor, None))) => {
+                Some(format!("https://dl.k8s.io/release/stable-{major}.{minor}.txt"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The release that upstream's marker names. It has no say beyond the minor release that was asked for, and cannot
+    /// lead back behind what is known here.
+    #[must_use]
+    pub fn newest(&self, marker: &str) -> Option<Version> {
+        let (major, minor, patch) = version::numbers(marker.trim())?;
+        let release = Version { major, minor, patch: patch? };
+        let is_asked_for = (major, minor) == (self.release.major, self.release.minor);
+        is_asked_for.then_some(release.max(self.release))
+    }
+}
+
 /// `1.36` of `v1.36`.
 fn plain(text: &str) -> &str {
     text.strip_prefix('v').unwrap_or(text)
@@ -221,6 +244,22 @@ mod tests {
         let (releases, _) = choose(Some("v1.36"), None, &locked);
         assert_eq!([releases.kubernetes, releases.containerd].map(|release| release.to_string()), ["1.36.9", "2.3.7"]);
         assert_eq!(releases.runc, DEFAULT_RUNC);
+    }
+
+    #[test]
+    fn upstreams_marker_leads_to_newer_patches_only() {
+        let (_, choices) = choose(Some("1.36"), Some("2.3"), &Locked::default());
+        assert_eq!(choices[0].marker().unwrap(), "https://dl.k8s.io/release/stable-1.36.txt");
+        assert_eq!(choices[1].marker(), None);
+        let newest = |marker| choices[0].newest(marker).map(|release| release.to_string());
+        assert_eq!(newest("v1.36.9\n").as_deref(), Some("1.36.9"));
+        assert_eq!(newest("v1.36.1").as_deref(), Some("1.36.4"));
+        for marker in ["", "v1.37.1", "v1.36", "<html>", "v1.36.9-rc.1"] {
+            assert_eq!(newest(marker), None, "{marker}");
+        }
+        for settled in [None, Some("1.36.2")] {
+            assert_eq!(choose(settled, None, &Locked::default()).1[0].marker(), None);
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn every_option_of_the_help_is_explained_and_the_readme_names_no_other() {
         help.clone(),
         kitchen.ok(&["plan", "--help"]),
         kitchen.ok(&["profiles", "--help"]),
+        kitchen.ok(&["lock", "--help"]),
         kitchen.ok(&["base", "build", "--help"]),
         kitchen.ok(&["base", "list", "--help"]),
     ]

@@ -2,6 +2,7 @@
 
 mod bases;
 mod fetch;
+mod locking;
 mod messages;
 mod server;
 mod several;
