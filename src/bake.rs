@@ -46,6 +46,7 @@ pub fn bake(
     let plan = plan::plan(&spec);
     let store = Store::open(request.store.clone()).map_err(BakeError::Store)?;
 
+    goods::expect_locked(&spec, &store)?;
     let base = request::open_base(request, &spec, &store, progress)?;
     let layout = Layout::find(&base, &spec)?;
     let goods = Goods::get(&plan, &store, progress)?;

@@ -37,9 +37,7 @@ impl Store {
         let known = |digest, origin| Expected { digest, origin, signature: None };
         match (&artifact.checksum, self.locked(artifact)) {
             (_, Some((digest, origin))) => self.exactly(artifact, &location, &known(digest, origin), progress),
-            (_, None) if self.pins.is_complete() => {
-                Err(StoreError::NotLocked { path: self.pins.path().to_owned(), url: artifact.url.clone() })
-            }
+            (_, None) if self.pins.is_complete() => Err(self.not_locked(artifact)),
             (Checksum::Pinned(digest), None) => {
                 self.exactly(artifact, &location, &known(digest.clone(), Origin::Pin), progress)
             }
@@ -62,6 +60,21 @@ impl Store {
         // It may have come into the cache under another name, for its digest only.
         self.check_file(&artifact.url, expected, blob.file.path(), progress)?;
         Ok(blob)
+    }
+
+    /// Refuses an artifact that somebody else is to fetch if the lock file should hold it and does not.
+    ///
+    /// # Errors
+    /// [`StoreError::NotLocked`].
+    pub fn expect_locked(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match self.locked(artifact) {
+            None if self.pins.is_complete() => Err(self.not_locked(artifact)),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_locked(&self, artifact: &Artifact) -> StoreError {
+        StoreError::NotLocked { path: self.pins.path().to_owned(), url: artifact.url.clone() }
     }
 
     /// What the user's lock file says the artifact must be. It comes before what is built in, so that other builds of

@@ -74,6 +74,21 @@ fn a_plan_keeps_to_the_lock_file() {
 }
 
 #[test]
+fn a_bake_takes_nothing_that_is_not_locked() {
+    let kitchen = kitchen();
+    fs::write(kitchen.path("disk.img"), "no disk").expect("a file");
+    said(&kitchen, &LOCK);
+    let bake = ["pi4", "node-2", "--base", "disk.img", "--ssh-key", SSH_KEY, "-o", "node.img"];
+    let refusal = "
+error: `imgbake.lock` does not hold `https://dl.k8s.io/release/v1.35.9/bin/linux/arm64/kubeadm`
+
+hint: `imgbake lock PROFILE NODE` with this node's options adds what is missing
+";
+    let deferring = ["--kubernetes", "1.35", "--runtime", "distro", "--defer", "kubernetes"];
+    kitchen.refused(&[&bake[..], &deferring].concat(), 1, refusal);
+}
+
+#[test]
 fn what_cannot_be_locked_is_said_at_once() {
     let kitchen = Kitchen::new();
     let lock = ["lock", "pi4", "node-2", "--base", "disk.img", "--offline", "--kubernetes", "1.35", "--runc", "1.3"];
