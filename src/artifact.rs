@@ -1,6 +1,7 @@
 //! What a file that goes into an image is called, where it comes from and how it is recognised.
 //! Plain data: the words name artifacts, the store gets them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,6 +67,23 @@ pub enum Digest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected 64 (sha256) or 128 (sha512) hexadecimal digits")]
 pub struct DigestError(String);
+
+/// What the user's lock file says, for those who choose by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locked {
+    /// Releases, by component and by what was asked for.
+    pub releases: BTreeMap<(String, String), String>,
+    /// Digests, by URL.
+    pub digests: BTreeMap<String, Digest>,
+}
+
+impl Locked {
+    /// The release of `component` that asking for `asked` led to.
+    #[must_use]
+    pub fn release(&self, component: &str, asked: &str) -> Option<&str> {
+        self.releases.get(&(component.to_owned(), asked.to_owned())).map(String::as_str)
+    }
+}
 
 impl Digest {
     /// The algorithm's usual name.

@@ -6,6 +6,7 @@ mod boot;
 mod error;
 mod goods;
 mod layout;
+mod lock;
 mod programs;
 mod request;
 mod root;
@@ -21,6 +22,7 @@ use crate::spec::{self, SpecError};
 use crate::store::Store;
 
 pub use error::BakeError;
+pub use lock::{LockRequest, LockSummary, Update, lock};
 pub use request::{BakeRequest, prepare_base};
 pub use summary::Summary;
 
@@ -44,6 +46,7 @@ pub fn bake(
     let plan = plan::plan(&spec);
     let store = Store::open(request.store.clone()).map_err(BakeError::Store)?;
 
+    goods::expect_locked(&spec, &store)?;
     let base = request::open_base(request, &spec, &store, progress)?;
     let layout = Layout::find(&base, &spec)?;
     let goods = Goods::get(&plan, &store, progress)?;

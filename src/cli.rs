@@ -4,6 +4,7 @@ mod arguments;
 mod cache;
 mod failure;
 mod keys;
+mod lock;
 mod places;
 mod terminal;
 
@@ -19,8 +20,10 @@ use imgbake::{
 
 use arguments::{
     ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeOptions, OutputArguments, RuntimeArgument,
+    SourceArguments,
 };
 pub use failure::Failure;
+use lock::Order;
 use places::{Places, is_ssh_key, own_ssh_keys, read_text};
 use terminal::Terminal;
 
@@ -31,7 +34,12 @@ const LOCK_FILE: &str = "imgbake.lock";
 pub fn run() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Plan { profile, node, options, json, .. }) => plan(Name { profile, node }, &options, json),
+        Some(Command::Plan { profile, node, options, output, json }) => {
+            plan(Name { profile, node }, &options, &output.sources, json)
+        }
+        Some(Command::Lock { profile, node, update, options, sources, quiet }) => {
+            lock::lock(Order { profile, node, update, quiet }, &options, &sources)
+        }
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
         Some(Command::Verify { image, fs: _, cache, quiet }) => verify(&image, cache.cache_dir, quiet),
         Some(Command::Keys { places }) => keys::list(&Places::find(places.config_dir, None)?),
@@ -67,10 +75,11 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         ));
     }
     let terminal = Terminal::new(output.quiet);
-    let places = Places::find(options.places.config_dir.clone(), output.cache.cache_dir.clone())?;
+    let places = Places::find(options.places.config_dir.clone(), output.sources.cache.cache_dir.clone())?;
+    let pins = pins(&output.sources)?;
     let request = BakeRequest {
-        node: node_request(name, options, &places)?,
-        store: store_options(output, &places)?,
+        node: node_request(name, options, &places, &pins)?,
+        store: store_options(&output.sources, &places, pins)?,
         archive: build_options(&output.archive, &places),
     };
     let sink = match file {
@@ -93,9 +102,9 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
     }
 }
 
-fn plan(name: Name, options: &NodeOptions, json: bool) -> Result<(), Failure> {
+fn plan(name: Name, options: &NodeOptions, sources: &SourceArguments, json: bool) -> Result<(), Failure> {
     let places = Places::find(options.places.config_dir.clone(), None)?;
-    let request = node_request(name, options, &places)?;
+    let request = node_request(name, options, &places, &pins(sources)?)?;
     let plan = imgbake::plan_node(&request).map_err(|error| Failure::failed(error.hint(), error))?;
     if json {
         let text = serde_json::to_string_pretty(&plan).map_err(|error| Failure::failed(None, error))?;
@@ -169,7 +178,7 @@ fn base(command: BaseCommand) -> Result<(), Failure> {
     }
 }
 
-fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<NodeRequest, Failure> {
+fn node_request(name: Name, options: &NodeOptions, places: &Places, pins: &Pins) -> Result<NodeRequest, Failure> {
     Ok(NodeRequest {
         profile: name.profile,
         node: name.node,
@@ -182,6 +191,11 @@ fn node_request(name: Name, options: &NodeOptions, places: &Places) -> Result<No
         join: join_request(&options.join)?,
         endpoint: options.endpoint.clone(),
         kubernetes: options.kubernetes.clone(),
+        containerd: options.containerd.clone(),
+        runc: options.runc.clone(),
+        cni_plugins: options.cni_plugins.clone(),
+        crictl: options.crictl.clone(),
+        locked: pins.locked(),
         runtime: match options.runtime {
             RuntimeArgument::Upstream => Runtime::Upstream,
             RuntimeArgument::Distro => Runtime::Distro,
@@ -228,13 +242,18 @@ fn join_request(join: &JoinArguments) -> Result<Option<JoinRequest>, Failure> {
     }))
 }
 
-fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptions, Failure> {
-    let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
+/// What the lock file holds, where there is one.
+fn pins(sources: &SourceArguments) -> Result<Pins, Failure> {
+    let lock = sources.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
     let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
+    pins.map_err(|error| Failure::failed(error.hint(), error))
+}
+
+fn store_options(sources: &SourceArguments, places: &Places, pins: Pins) -> Result<StoreOptions, Failure> {
     Ok(StoreOptions {
-        mirrors: output.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
-        offline: output.offline,
-        pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
+        mirrors: sources.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
+        offline: sources.offline,
+        pins,
         keys: Keys::new(Some(places.keys())),
         now: now(),
         first_use: places.first_use(),

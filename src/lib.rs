@@ -29,8 +29,10 @@ mod spec;
 mod store;
 mod verify;
 
-pub use artifact::{Artifact, Checksum, Digest, Signature, Signed};
-pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
+pub use artifact::{Artifact, Checksum, Digest, Locked, Signature, Signed};
+pub use bake::{
+    BakeError, BakeRequest, LockRequest, LockSummary, Summary, Update, bake, lock, plan_node, prepare_base,
+};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
 };
@@ -50,14 +52,15 @@ pub use plan::{
 pub use progress::{Progress, Silent};
 pub use sink::{Sink, SinkError};
 pub use spec::{
-    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
-    ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
-    NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
-    TokenEnd, User, Version, YamlProblem, bases, parse_size, preview, profiles, resolve,
+    Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Choice, Cluster, ClusterError,
+    Component, Components, ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, Incompatible, JoinRequest,
+    KernelArguments, KeyProblem, Network, NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime,
+    Secret, SeedLocation, SpecError, System, TokenEnd, User, Version, YamlProblem, bases, parse_size, preview,
+    profiles, resolve,
 };
 pub use store::{
     Archive, CacheEntry, CacheKind, CacheProblem, Cause, Damage, KeySummary, Keys, Member, MemberKind, Mirror,
-    Mismatch, Missing, Origin as DigestOrigin, Patience, Pins, PruneOptions, Pruned, Replaced, SignatureError, Store,
-    StoreError, StoreOptions, Verified, list_cache, prune_cache, verify_cache,
+    Mismatch, Missing, Origin as DigestOrigin, Patience, Pin, Pins, PruneOptions, Pruned, Replaced, SignatureError,
+    Store, StoreError, StoreOptions, Verified, list_cache, prune_cache, verify_cache,
 };
 pub use verify::{Checked, VerifyError, verify_image};

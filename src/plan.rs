@@ -74,6 +74,9 @@ pub struct Plan {
     pub timestamp: i64,
     /// What the user should know about this bake, a line each.
     pub notes: Vec<String>,
+    /// What does not work together as its makers want it, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How large the disk image becomes, in bytes.
@@ -185,5 +188,6 @@ pub fn plan(spec: &NodeSpec) -> Plan {
         root: draft.root,
         timestamp: spec.timestamp,
         notes: draft.notes,
+        warnings: spec.warnings.clone(),
     }
 }

@@ -6,9 +6,11 @@ mod access;
 mod authority;
 mod catalogue;
 mod cluster;
+mod compatibility;
 mod component;
 mod error;
 mod profile;
+mod release;
 mod request;
 mod secret;
 mod shelf;
@@ -26,6 +28,7 @@ use crate::artifact::Artifact;
 pub use access::JoinRequest;
 pub use catalogue::{BaseSummary, bases};
 pub use cluster::ClusterError;
+pub use compatibility::Incompatible;
 pub use error::{KeyProblem, SpecError, YamlProblem};
 pub use profile::{ProfileSummary, profiles};
 pub use request::{Request, preview, resolve};
@@ -66,6 +69,10 @@ pub struct NodeSpec {
     /// The programs that make it a Kubernetes node, for its architecture. Which of them are baked in follows from `runtime`
     /// (`distro` uses none of containerd, runc and the CNI plugins named here) and `defer_kubernetes`.
     pub components: Components,
+    /// What was asked for, and which releases that became: what a lock file keeps.
+    pub choices: Vec<Choice>,
+    /// What does not work together as its makers want it, a line each.
+    pub warnings: Vec<String>,
     /// The API that kubeadm's configuration is written in.
     pub config_api: ConfigApi,
     /// The sandbox image that this Kubernetes version expects, `registry/name:tag`.
@@ -327,6 +334,64 @@ pub struct Components {
     pub runc: Artifact,
     /// A `.tgz` that holds the plugins without a directory.
     pub cni_plugins: Artifact,
+}
+
+impl Components {
+    /// The files of one component.
+    #[must_use]
+    pub fn of(&self, component: Component) -> Vec<&Artifact> {
+        match component {
+            Component::Kubernetes => vec![&self.kubeadm, &self.kubelet, &self.kubectl],
+            Component::Containerd => vec![&self.containerd],
+            Component::Runc => vec![&self.runc],
+            Component::CniPlugins => vec![&self.cni_plugins],
+            Component::Crictl => vec![&self.crictl],
+        }
+    }
+}
+
+/// What has releases of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// kubeadm, kubelet and kubectl.
+    Kubernetes,
+    /// The container runtime.
+    Containerd,
+    /// What containerd starts containers with.
+    Runc,
+    /// The network plugins' common part.
+    CniPlugins,
+    /// The runtime's command line.
+    Crictl,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Kubernetes, Self::Containerd, Self::Runc, Self::CniPlugins, Self::Crictl];
+
+    /// Its name: that of the option that chooses its version.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Containerd => "containerd",
+            Self::Runc => "runc",
+            Self::CniPlugins => "cni-plugins",
+            Self::Crictl => "crictl",
+        }
+    }
+}
+
+/// Which release of a component it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// Of what.
+    pub component: Component,
+    /// What was asked for: `1.36`, `1.36.4`, or `default` and where it depends on that for which Kubernetes.
+    pub asked: String,
+    /// What that became.
+    pub release: Version,
 }
 
 /// The API version of kubeadm's configuration.

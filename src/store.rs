@@ -16,6 +16,7 @@ mod http;
 mod inventory;
 mod keys;
 mod location;
+mod lock;
 mod part;
 mod pins;
 mod prune;
@@ -40,7 +41,7 @@ pub use http::Patience;
 pub use inventory::{CacheEntry, CacheKind, list_cache};
 pub use keys::{KeySummary, Keys};
 pub use location::Mirror;
-pub use pins::Pins;
+pub use pins::{Pin, Pins};
 pub use prune::{PruneOptions, Pruned, prune_cache};
 pub use signature::SignatureError;
 pub use verify::{CacheProblem, Damage, Verified, verify_cache};
@@ -49,6 +50,7 @@ use cache::Cache;
 use first_use::FirstUse;
 use http::Client;
 use location::{Location, Place};
+use published::Listing;
 
 /// Version markers and checksum files are not longer than this.
 const TEXT_LIMIT: u64 = 4 << 20;
@@ -113,7 +115,7 @@ pub struct Store {
     client: Client,
     connections: usize,
     /// The publishers' checksum files seen so far, by URL and signature.
-    checksum_files: Mutex<BTreeMap<String, Arc<str>>>,
+    checksum_files: Mutex<BTreeMap<String, Arc<Listing>>>,
     /// Publishers of which it was said that nothing of theirs is signed.
     unsigned: Mutex<BTreeSet<String>>,
 }
@@ -181,13 +183,20 @@ impl Store {
         if failures.is_empty() { Ok(files) } else { Err(together(failures)) }
     }
 
-    /// A small text as its publisher serves it now, such as `stable-1.36.txt`. It is neither cached nor
-    /// taken from a mirror: nothing could tell whether it is the right one.
+    /// A small text as the first mirror that has it, or its publisher, serves it now, such as `stable-1.36.txt`. It is
+    /// not cached. Nothing tells whether it is the right one: it may only choose among what is verified otherwise.
     ///
     /// # Errors
-    /// [`StoreError::Offline`] without the network, and those of fetching.
-    pub fn text(&self, url: &str, progress: &dyn Progress) -> Result<String, StoreError> {
-        Ok(String::from_utf8_lossy(&self.upstream(url, progress)?).into_owned())
+    /// [`StoreError::Offline`] without the network and a mirror folder that has it, and those of fetching.
+    pub fn unverified_text(&self, url: &str, progress: &dyn Progress) -> Result<String, StoreError> {
+        let mut last = StoreError::Offline { missing: vec![Missing { url: url.to_owned(), checksum_file: None }] };
+        for (place, _) in self.places(&Location::parse(url)?) {
+            match self.small(&place, TEXT_LIMIT, progress) {
+                Ok(bytes) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// A small file as its publisher serves it now.

@@ -6,6 +6,8 @@ mod cache;
 mod guest;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/lock.rs"]
+mod lock;
 #[path = "cli/output.rs"]
 mod output;
 #[path = "cli/plan.rs"]

@@ -106,6 +106,14 @@ pub enum BakeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A name that is nothing of the node's.
+    #[error("nothing that comes from upstream for this node is called `{name}`")]
+    NotLockable {
+        /// What was asked for.
+        name: String,
+        /// All there are.
+        known: Vec<String>,
+    },
     /// No such base image.
     #[error("there is no recipe for a base image `{name}`")]
     UnknownBase {
@@ -161,6 +169,7 @@ impl BakeError {
                 reserve >> 20
             )),
             Self::Text { .. } => Some("the base image differs from what imgbake knows: please report which one it is".to_owned()),
+            Self::NotLockable { known, .. } => Some(format!("`--update` takes one of these: {}", known.join(", "))),
             Self::UnknownBase { known, .. } => Some(format!("the recipes there are: {}", known.join(", "))),
         }
     }

@@ -7,6 +7,7 @@ use crate::artifact::Artifact;
 use crate::disk::{Content, FileRange};
 use crate::plan::{Body, Plan, RootEdit};
 use crate::progress::Progress;
+use crate::spec::{Component, NodeSpec};
 use crate::store::{Archive, Member, Store};
 
 /// All artifacts of one plan, verified.
@@ -79,6 +80,13 @@ impl Goods {
             })
             .sum()
     }
+}
+
+/// Refuses to leave to the first boot what the lock file does not hold.
+pub(super) fn expect_locked(spec: &NodeSpec, store: &Store) -> Result<(), BakeError> {
+    let deferred: &[Component] = if spec.defer_kubernetes { &[Component::Kubernetes, Component::Crictl] } else { &[] };
+    let mut artifacts = deferred.iter().flat_map(|component| spec.components.of(*component));
+    artifacts.try_for_each(|artifact| store.expect_locked(artifact)).map_err(BakeError::Store)
 }
 
 /// `path` relative to the directory `from`; nothing for what lies elsewhere and for `from` itself.

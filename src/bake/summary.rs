@@ -21,7 +21,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(spec: &NodeSpec, plan: &Plan, size: u64, warnings: Vec<String>) -> Self {
+    pub(super) fn new(spec: &NodeSpec, plan: &Plan, size: u64, found: Vec<String>) -> Self {
+        let warnings = plan.warnings.iter().cloned().chain(found).collect();
         Self { warnings, node: spec.hostname.clone(), base: spec.base.name.clone(), size, notes: plan.notes.clone() }
     }
 }

@@ -58,12 +58,29 @@ pub enum Command {
         node: String,
         #[command(flatten)]
         options: Box<NodeOptions>,
-        /// What a bake would take beside; changes nothing about the plan
+        /// What a bake would take beside; of it only the lock file changes the plan
         #[command(flatten)]
-        _output: Box<OutputArguments>,
+        output: Box<OutputArguments>,
         /// Print the plan as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Resolve what a node is made of and write it down in imgbake.lock; several nodes add to one file
+    Lock {
+        /// Board or platform, as in a bake
+        profile: String,
+        /// The node's name, as in a bake
+        node: Option<String>,
+        /// Resolve anew what is locked: all that this node needs, or one component or base image by name
+        #[arg(long, value_name = "NAME", num_args = 0..=1)]
+        update: Option<Option<String>>,
+        #[command(flatten)]
+        options: Box<NodeOptions>,
+        #[command(flatten)]
+        sources: Box<SourceArguments>,
+        /// Say nothing but notes, warnings and errors
+        #[arg(short, long)]
+        quiet: bool,
     },
     /// List the built-in profiles and your own
     Profiles {
@@ -178,6 +195,18 @@ pub struct NodeOptions {
     /// Kubernetes version, e.g. 1.36 or 1.36.4 [default: 1.36.4]
     #[arg(long, value_name = "VERSION")]
     pub kubernetes: Option<String>,
+    /// containerd version, e.g. 2.3 or 2.3.4 [default: 2.3.4, or 1.7.34 for Kubernetes before 1.23]
+    #[arg(long, value_name = "VERSION")]
+    pub containerd: Option<String>,
+    /// runc version [default: 1.4.3]
+    #[arg(long, value_name = "VERSION")]
+    pub runc: Option<String>,
+    /// CNI plugins version [default: 1.9.1]
+    #[arg(long, value_name = "VERSION")]
+    pub cni_plugins: Option<String>,
+    /// crictl version [default: 1.36.0]
+    #[arg(long, value_name = "VERSION")]
+    pub crictl: Option<String>,
     /// Where containerd, runc and the CNI plugins come from: their projects' releases or the base image's packages
     #[arg(long, value_enum, default_value_t = RuntimeArgument::Upstream)]
     pub runtime: RuntimeArgument,
@@ -220,22 +249,29 @@ pub struct OutputArguments {
     /// Write the image to a file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub sources: SourceArguments,
+    #[command(flatten)]
+    pub archive: ArchiveArguments,
+    /// Say nothing but notes, warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Where upstream's files come from.
+#[derive(Debug, Args)]
+pub struct SourceArguments {
     /// A folder or URL that serves upstream files under HOST/PATH; tried in order, never trusted; repeatable
     #[arg(long, value_name = "DIR|URL")]
     pub mirror: Vec<String>,
     /// Open no connection: everything must be in the cache or in a mirror folder
     #[arg(long)]
     pub offline: bool,
-    /// Digests of files by URL [default: imgbake.lock in this folder, if there is one]
+    /// What `imgbake lock` wrote, or digests by URL [default: imgbake.lock in this folder]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     #[command(flatten)]
-    pub archive: ArchiveArguments,
-    #[command(flatten)]
     pub cache: CacheArgument,
-    /// Say nothing but notes, warnings and errors
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// The Debian archive that home-made base images are made from.

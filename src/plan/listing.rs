@@ -35,7 +35,11 @@ impl fmt::Display for Plan {
         if !self.notes.is_empty() {
             writeln!(f, "notes:")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))?;
+        if !self.warnings.is_empty() {
+            writeln!(f, "warnings:")?;
+        }
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "  {warning}"))
     }
 }
 

@@ -1,17 +1,10 @@
 //! Where the programs of a Kubernetes node are had, and the digests of those that are baked by default.
 //!
-//! A digest that is not listed comes from the publisher's checksum file.
+//! A digest that is neither locked nor listed here comes from the publisher's checksum file.
 
-use super::version::FIRST_CRI_V1;
-use super::{Architecture, Components, Version};
-use crate::artifact::{Artifact, Checksum, Digest, Signature, Signed};
-
-/// containerd's long-term release, and the last one that speaks the CRI of kubelets before 1.23.
-const CONTAINERD: &str = "2.3.4";
-const CONTAINERD_V1ALPHA2: &str = "1.7.34";
-const RUNC: &str = "1.4.3";
-const CNI_PLUGINS: &str = "1.9.1";
-const CRICTL: &str = "1.36.0";
+use super::release::Releases;
+use super::{Architecture, Components};
+use crate::artifact::{Artifact, Checksum, Digest, Locked, Signature, Signed};
 
 /// A known file: name, version, SHA-256 for amd64 and for arm64.
 type Pin = (&'static str, &'static str, &'static str, &'static str);
@@ -37,25 +30,25 @@ const PINS: [Pin; 7] = [
     ),
     (
         "crictl",
-        CRICTL,
+        "1.36.0",
         "83855e114566a8a8c44c548d515670f51de3a5e1da8b2effb59870e2f10c25a3",
         "68328594ccf780a80ae2b092d9f6ce484eec7cf540c275242e8fd954bfd95332",
     ),
     (
         "containerd-static",
-        CONTAINERD,
+        "2.3.4",
         "1d0eccd52471ab75e8d4645b538f73dc635f905cd2be776366eb1036a0089595",
         "ad21f456a69bca9c183a8bde892a7576d5d09ae88b3e376a47bde4a886037ab3",
     ),
     (
         "runc",
-        RUNC,
+        "1.4.3",
         "f6ae8efc0fa40079e1475e97cbe9d1bd3f106a28d6af78a11d9f1bd565515e60",
         "633301e2e32f8a5ad54031aab4901eb00308bec677dd15faa2751e8f9dab5ca4",
     ),
     (
         "cni-plugins",
-        CNI_PLUGINS,
+        "1.9.1",
         "b98f74a0f8522f0a83867178729c1aa70f2158f90c45a2ca8fa791db1c76b303",
         "56171987d3947707c3563db2f4001bccaf50fd63468611b9f3cbecb1375ee7ec",
     ),
@@ -74,23 +67,29 @@ fn checksum(name: &str, version: &str, architecture: Architecture, published: St
     digest.map_or(Checksum::File { url: published }, Checksum::Pinned)
 }
 
-/// The programs of a node that runs this Kubernetes version.
-pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Components {
+/// The programs of a node, in these releases.
+pub(super) fn components(releases: Releases, architecture: Architecture, locked: &Locked) -> Components {
+    let [kubernetes, containerd, runc, cni_plugins, crictl] =
+        [releases.kubernetes, releases.containerd, releases.runc, releases.cni_plugins, releases.crictl]
+            .map(|release| release.to_string());
+    // Whatever comes of it, such as the list of a first boot, carries the digest that was locked.
+    let as_locked = |url: &str, checksum| locked.digests.get(url).cloned().map_or(checksum, Checksum::Pinned);
     let kubernetes_program = |name: &str| {
-        let version = kubernetes.to_string();
+        let version = &kubernetes;
         let url = format!("https://dl.k8s.io/release/v{version}/bin/linux/{architecture}/{name}");
-        let checksum = checksum(name, &version, architecture, format!("{url}.sha256"));
+        let checksum = checksum(name, version, architecture, format!("{url}.sha256"));
+        let checksum = as_locked(&url, checksum);
         Artifact { url, checksum, signature: None }
     };
-    let containerd = if kubernetes.minor < FIRST_CRI_V1 { CONTAINERD_V1ALPHA2 } else { CONTAINERD };
     let release = |name: &str, version: &str, repository: &str, file: String, sums: &str| {
         let folder = format!("https://github.com/{repository}/releases/download/v{version}");
         let published = match sums.strip_prefix('.') {
             Some(_) => format!("{folder}/{file}{sums}"),
             None => format!("{folder}/{sums}"),
         };
-        let checksum = checksum(name, version, architecture, published);
-        Artifact { url: format!("{folder}/{file}"), checksum, signature: None }
+        let url = format!("{folder}/{file}");
+        let checksum = as_locked(&url, checksum(name, version, architecture, published));
+        Artifact { url, checksum, signature: None }
     };
     Components {
         kubeadm: kubernetes_program("kubeadm"),
@@ -98,15 +97,15 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
         kubectl: kubernetes_program("kubectl"),
         crictl: release(
             "crictl",
-            CRICTL,
+            &crictl,
             "kubernetes-sigs/cri-tools",
-            format!("crictl-v{CRICTL}-linux-{architecture}.tar.gz"),
+            format!("crictl-v{crictl}-linux-{architecture}.tar.gz"),
             ".sha256",
         ),
         // The static build runs on every base, whatever its libc.
         containerd: release(
             "containerd-static",
-            containerd,
+            &containerd,
             "containerd/containerd",
             format!("containerd-static-{containerd}-linux-{architecture}.tar.gz"),
             ".sha256sum",
@@ -114,13 +113,13 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
         // The only one of these projects whose OpenPGP signatures are known.
         runc: Artifact {
             signature: Some(Signature { by: "runc".to_owned(), over: Signed::ClearSignedChecksums }),
-            ..release("runc", RUNC, "opencontainers/runc", format!("runc.{architecture}"), "runc.sha256sum")
+            ..release("runc", &runc, "opencontainers/runc", format!("runc.{architecture}"), "runc.sha256sum")
         },
         cni_plugins: release(
             "cni-plugins",
-            CNI_PLUGINS,
+            &cni_plugins,
             "containernetworking/plugins",
-            format!("cni-plugins-linux-{architecture}-v{CNI_PLUGINS}.tgz"),
+            format!("cni-plugins-linux-{architecture}-v{cni_plugins}.tgz"),
             ".sha256",
         ),
     }
@@ -128,8 +127,12 @@ pub(super) fn components(kubernetes: Version, architecture: Architecture) -> Com
 
 #[cfg(test)]
 mod tests {
-    use super::super::version::DEFAULT;
+    use super::super::{Version, version};
     use super::*;
+
+    fn releases(kubernetes: Version) -> Releases {
+        Releases::defaults(kubernetes)
+    }
 
     fn all(components: &Components) -> [&Artifact; 7] {
         let Components { kubeadm, kubelet, kubectl, crictl, containerd, runc, cni_plugins } = components;
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn every_default_component_is_pinned() {
         for architecture in [Architecture::Amd64, Architecture::Arm64] {
-            for artifact in all(&components(DEFAULT, architecture)) {
+            for artifact in all(&components(releases(version::DEFAULT), architecture, &Locked::default())) {
                 assert!(matches!(artifact.checksum, Checksum::Pinned(Digest::Sha256(_))), "{}", artifact.url);
                 assert!(artifact.url.contains(&architecture.to_string()), "{}", artifact.url);
             }
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_default_components_urls() {
-        let components = components(DEFAULT, Architecture::Arm64);
+        let components = components(releases(version::DEFAULT), Architecture::Arm64, &Locked::default());
         let urls: Vec<&str> = all(&components).iter().map(|artifact| artifact.url.as_str()).collect();
         assert_eq!(
             urls,
@@ -166,7 +169,8 @@ mod tests {
 
     #[test]
     fn other_versions_rely_on_the_publishers_checksums() {
-        let old = components(Version { major: 1, minor: 22, patch: 17 }, Architecture::Amd64);
+        let old =
+            components(releases(Version { major: 1, minor: 22, patch: 17 }), Architecture::Amd64, &Locked::default());
         let url = "https://dl.k8s.io/release/v1.22.17/bin/linux/amd64/kubelet";
         assert_eq!(old.kubelet.url, url);
         assert_eq!(old.kubelet.checksum, Checksum::File { url: format!("{url}.sha256") });

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::Architecture;
 use super::cluster::ClusterError;
+use super::compatibility::Incompatible;
+use super::{Architecture, Component};
 
 /// A request that cannot be resolved into a node.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,30 @@ pub enum SpecError {
         /// The newest known minor release.
         newest: u16,
     },
+    /// Not a version.
+    #[error("`{text}` is not a version of {}", component.name())]
+    Release {
+        /// Of what.
+        component: Component,
+        /// As given.
+        text: String,
+    },
+    /// A release nobody here knows.
+    #[error("imgbake does not know {} `{version}`", component.name())]
+    UnknownRelease {
+        /// Of what.
+        component: Component,
+        /// As given.
+        version: String,
+        /// The nearest known minor releases.
+        nearest: Vec<String>,
+    },
+    /// A version was asked for of what the base image's packages bring.
+    #[error("`--{name}` says a version, but `--runtime distro` takes the one that the base image has", name = .0.name())]
+    PackagedRelease(Component),
+    /// Versions that do not make a node together.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
     /// Something else than `kubernetes` was to be deferred.
     #[error("`{0}` cannot be deferred to the first boot")]
     Defer(String),
@@ -247,6 +272,10 @@ impl SpecError {
                 .to_owned(),
             Self::Version(_) => "give a release, such as `1.36.4`, or a minor release, such as `1.36`".to_owned(),
             Self::UnsupportedVersion { oldest, newest, .. } => format!("it knows the releases from 1.{oldest} to 1.{newest}"),
+            Self::Release { .. } => "give a release, such as `1.4.3`, or a minor release, such as `1.4`".to_owned(),
+            Self::UnknownRelease { nearest, .. } => format!("the nearest that it knows are {}", nearest.join(", ")),
+            Self::PackagedRelease(component) => format!("leave out `--{}` or `--runtime distro`", component.name()),
+            Self::Incompatible(error) => error.hint(),
             Self::Defer(_) => "only `kubernetes` can: kubeadm, kubelet, kubectl and crictl".to_owned(),
             Self::Size(_) => {
                 "give a whole number with a unit: `8G` or `8GiB` (8·2^30 bytes), `8GB` (8·10^9 bytes), or bytes".to_owned()

@@ -7,7 +7,12 @@ use super::catalogue::{self, Wanted};
 use super::cluster::{ClusterError, ClusterSecrets, Kind};
 use super::error::SpecError;
 use super::profile::{self, Link, Profile};
-use super::{Access, Cluster, DhcpPool, Network, NodeSpec, Role, Runtime, component, size, user, version};
+use super::release::Releases;
+use super::{
+    Access, Base, Cluster, Component, DhcpPool, Firmware, Network, NodeSpec, Role, Runtime, Version, compatibility,
+    component, size, user, version,
+};
+use crate::artifact::Locked;
 
 /// The built-in cluster: its name, and its control plane's address on the wire that it serves.
 const HOME: &str = "home";
@@ -44,6 +49,16 @@ pub struct Request {
     pub endpoint: Option<String>,
     /// Kubernetes' version: `1.36`, `1.36.4` or `v1.36.4`; 1.36.4 if not given.
     pub kubernetes: Option<String>,
+    /// containerd's version, in the same forms; that which goes with Kubernetes if not given.
+    pub containerd: Option<String>,
+    /// runc's version.
+    pub runc: Option<String>,
+    /// The CNI plugins' version.
+    pub cni_plugins: Option<String>,
+    /// crictl's version.
+    pub crictl: Option<String>,
+    /// What the user's lock file says.
+    pub locked: Locked,
     /// Where the container runtime comes from.
     pub runtime: Runtime,
     /// What the first boot fetches itself: `kubernetes` or nothing.
@@ -127,7 +142,8 @@ fn with_secrets(request: &Request, place: &Place, secrets: &ClusterSecrets) -> R
     if role == Role::ControlPlane && !profile.control_plane {
         return Err(SpecError::TooSmall { profile: request.profile.clone(), node: request.node.clone() });
     }
-    let kubernetes = request.kubernetes.as_deref().map_or(Ok(version::DEFAULT), version::parse)?;
+    let (releases, choices) = Releases::choose(&asked(request)?, &request.locked)?;
+    let kubernetes = releases.kubernetes;
     let firmware = profile::firmware(&profile.firmware, own)?;
     let wanted = Wanted {
         profile: &request.profile,
@@ -136,6 +152,7 @@ fn with_secrets(request: &Request, place: &Place, secrets: &ClusterSecrets) -> R
         runtime: request.runtime,
     };
     let base = catalogue::find(request.base.as_deref().unwrap_or(&profile.base), &wanted, own)?;
+    let warnings = warnings(request, releases, &base, &firmware)?;
     let given_size = request.size.as_deref().map(size::parse).transpose()?;
     Ok(NodeSpec {
         hostname: request.node.clone(),
@@ -150,14 +167,47 @@ fn with_secrets(request: &Request, place: &Place, secrets: &ClusterSecrets) -> R
         network: network(&profile.network, role, place),
         runtime: request.runtime,
         defer_kubernetes: defers_kubernetes(&request.defer)?,
-        components: component::components(kubernetes, profile.architecture),
-        config_api: version::config_api(kubernetes),
+        components: component::components(releases, profile.architecture, &request.locked),
+        choices,
+        warnings,
+        config_api: compatibility::config_api(kubernetes)?,
         pause_image: version::pause_image(kubernetes),
-        containerd_config: version::containerd_config(kubernetes, request.runtime),
+        containerd_config: version::containerd_config(releases.containerd, request.runtime),
         timestamp: request.source_date_epoch.unwrap_or(secrets.created),
         seed: secrets.node_seed(&request.node),
         firmware,
     })
+}
+
+/// The versions that are asked for. Those of what comes with the base image cannot be.
+fn asked(request: &Request) -> Result<[(Component, Option<&str>); 5], SpecError> {
+    let asked = [
+        (Component::Kubernetes, request.kubernetes.as_deref()),
+        (Component::Containerd, request.containerd.as_deref()),
+        (Component::Runc, request.runc.as_deref()),
+        (Component::CniPlugins, request.cni_plugins.as_deref()),
+        (Component::Crictl, request.crictl.as_deref()),
+    ];
+    let is_packaged = |component| {
+        request.runtime == Runtime::Distro && !matches!(component, Component::Kubernetes | Component::Crictl)
+    };
+    match asked.iter().find(|(component, text)| text.is_some() && is_packaged(*component)) {
+        Some((component, _)) => Err(SpecError::PackagedRelease(*component)),
+        None => Ok(asked),
+    }
+}
+
+/// Refuses what does not boot a cluster together; answers what its makers do not recommend.
+fn warnings(request: &Request, releases: Releases, base: &Base, firmware: &Firmware) -> Result<Vec<String>, SpecError> {
+    let containerd: Option<Version> = match request.runtime {
+        Runtime::Upstream => Some(releases.containerd),
+        Runtime::Distro => base.system.as_ref().and_then(compatibility::packaged),
+    };
+    let mut warnings = compatibility::with_cgroups(releases.kubernetes, base.system.as_ref(), &firmware.arguments)?;
+    if let Some(containerd) = containerd {
+        warnings.extend(compatibility::with_containerd(releases.kubernetes, containerd)?);
+    }
+    Ok(warnings)
 }
 
 /// What the node does. In cluster `home` that shows in the name.
@@ -257,6 +307,11 @@ mod tests {
                 join: None,
                 endpoint: None,
                 kubernetes: None,
+                containerd: None,
+                runc: None,
+                cni_plugins: None,
+                crictl: None,
+                locked: Locked::default(),
                 runtime: Runtime::Upstream,
                 defer: Vec::new(),
                 now: NOW,

@@ -1,10 +1,10 @@
 //! Kubernetes versions: which ones imgbake can configure, and what goes with each.
 //!
-//! Sources: the project's schedule and end-of-life lists (patches), kubeadm's constants (pause images), kubeadm's API
-//! history (v1beta2 until 1.26, v1beta3 1.22 to 1.36, v1beta4 from 1.31).
+//! Sources: the project's schedule and end-of-life lists (patches), kubeadm's constants (pause images). What goes with
+//! what is in `compatibility.rs`.
 
 use super::error::SpecError;
-use super::{ConfigApi, ContainerdConfig, Runtime, Version};
+use super::{ContainerdConfig, Runtime, Version};
 
 /// The version that is baked if none is asked for: the newest minor release but one, which the network add-ons support.
 pub(super) const DEFAULT: Version = Version { major: 1, minor: 36, patch: 4 };
@@ -46,20 +46,23 @@ const MINORS: [Minor; 18] = [
 /// The first minor release whose kubelet speaks CRI v1, the only one containerd 2.x answers to.
 pub(super) const FIRST_CRI_V1: u16 = 23;
 
-/// `1.36`, `1.36.4` or `v1.36.4`.
-pub(super) fn parse(text: &str) -> Result<Version, SpecError> {
-    let malformed = || SpecError::Version(text.to_owned());
+/// Major, minor and patch of `1.36`, `1.36.4` or `v1.36.4`.
+pub(super) fn numbers(text: &str) -> Option<(u16, u16, Option<u16>)> {
     let number = |part: &str| {
         let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { part.parse::<u16>().map_err(|_| malformed()) } else { Err(malformed()) }
+        if digits { part.parse::<u16>().ok() } else { None }
     };
-    let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
-    let major = number(parts.next().unwrap_or_default())?;
-    let minor = number(parts.next().ok_or_else(malformed)?)?;
-    let patch = parts.next().map(number).transpose()?;
-    if parts.next().is_some() {
-        return Err(malformed());
+    let parts = text.strip_prefix('v').unwrap_or(text).split('.').map(number).collect::<Option<Vec<u16>>>()?;
+    match parts.as_slice() {
+        [major, minor] => Some((*major, *minor, None)),
+        [major, minor, patch] => Some((*major, *minor, Some(*patch))),
+        _ => None,
     }
+}
+
+/// `1.36`, `1.36.4` or `v1.36.4`.
+pub(super) fn parse(text: &str) -> Result<Version, SpecError> {
+    let (major, minor, patch) = numbers(text).ok_or_else(|| SpecError::Version(text.to_owned()))?;
     let known = MINORS.iter().find(|known| major == 1 && known.minor == minor);
     let known = known.ok_or_else(|| SpecError::UnsupportedVersion {
         version: text.to_owned(),
@@ -69,15 +72,6 @@ pub(super) fn parse(text: &str) -> Result<Version, SpecError> {
     Ok(Version { major, minor, patch: patch.unwrap_or(known.patch) })
 }
 
-/// The API that a version's kubeadm reads.
-pub(super) fn config_api(version: Version) -> ConfigApi {
-    match version.minor {
-        ..=21 => ConfigApi::V1beta2,
-        22..=30 => ConfigApi::V1beta3,
-        31.. => ConfigApi::V1beta4,
-    }
-}
-
 /// The sandbox image that a version's kubeadm expects. `registry.k8s.io` serves the old ones too.
 pub(super) fn pause_image(version: Version) -> String {
     let known = MINORS.iter().find(|known| known.minor == version.minor);
@@ -85,11 +79,11 @@ pub(super) fn pause_image(version: Version) -> String {
     format!("registry.k8s.io/pause:{tag}")
 }
 
-/// The configuration version that is right for the containerd in use. Distributions have everything from 1.6 to 2.x, and
-/// all of these read version 2.
-pub(super) fn containerd_config(version: Version, runtime: Runtime) -> ContainerdConfig {
+/// The configuration version that is right for the containerd in use, `containerd` if it is upstream's. Distributions have
+/// everything from 1.6 to 2.x, and all of these read version 2.
+pub(super) fn containerd_config(containerd: Version, runtime: Runtime) -> ContainerdConfig {
     match runtime {
-        Runtime::Upstream if version.minor >= FIRST_CRI_V1 => ContainerdConfig::V3,
+        Runtime::Upstream if containerd.major >= 2 => ContainerdConfig::V3,
         Runtime::Upstream | Runtime::Distro => ContainerdConfig::V2,
     }
 }
@@ -135,13 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_api_follows_the_version() {
-        let apis: Vec<ConfigApi> = [20, 21, 22, 30, 31, 36, 37].map(|minor| config_api(version(minor, 0))).into();
-        use ConfigApi::{V1beta2, V1beta3, V1beta4};
-        assert_eq!(apis, [V1beta2, V1beta2, V1beta3, V1beta3, V1beta4, V1beta4, V1beta4]);
-    }
-
-    #[test]
     fn the_pause_image_follows_the_version() {
         assert_eq!(pause_image(version(20, 2)), "registry.k8s.io/pause:3.2");
         assert_eq!(pause_image(DEFAULT), "registry.k8s.io/pause:3.10.2");
@@ -149,8 +136,9 @@ mod tests {
 
     #[test]
     fn containerd_reads_the_configuration_it_gets() {
-        assert_eq!(containerd_config(DEFAULT, Runtime::Upstream), ContainerdConfig::V3);
-        assert_eq!(containerd_config(DEFAULT, Runtime::Distro), ContainerdConfig::V2);
-        assert_eq!(containerd_config(version(22, 17), Runtime::Upstream), ContainerdConfig::V2);
+        let (old, new) = (Version { major: 1, minor: 7, patch: 34 }, Version { major: 2, minor: 3, patch: 4 });
+        assert_eq!(containerd_config(new, Runtime::Upstream), ContainerdConfig::V3);
+        assert_eq!(containerd_config(new, Runtime::Distro), ContainerdConfig::V2);
+        assert_eq!(containerd_config(old, Runtime::Upstream), ContainerdConfig::V2);
     }
 }

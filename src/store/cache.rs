@@ -128,13 +128,13 @@ impl Cache {
     /// just before.
     fn lease(&self, file: &HostFile) -> bool {
         // Where the file system has no locks, what is open is still there after its name has gone.
-        let _ = file.file().lock_shared();
-        let modified = file.file().metadata().and_then(|data| data.modified());
+        let _ = file.with_file(File::lock_shared);
+        let modified = file.with_file(|file| file.metadata()?.modified());
         if let (Some(now), Ok(modified)) = (self.opened, modified)
             && now > modified
         {
             // In somebody else's cache the time stays as it is.
-            let _ = file.file().set_modified(now);
+            let _ = file.with_file(|file| file.set_modified(now));
         }
         file.path().exists()
     }

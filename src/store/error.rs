@@ -172,6 +172,22 @@ pub enum StoreError {
         /// What is wrong there.
         message: String,
     },
+    /// A lock file does not hold what is to be used.
+    #[error("`{}` does not hold `{}`", path.display(), shown(url))]
+    NotLocked {
+        /// The lock file.
+        path: PathBuf,
+        /// What is to be used.
+        url: String,
+    },
+    /// The lock file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    WriteLock {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Files that only the network has, and the network is off.
     #[error("offline, and {}", missing_list(missing))]
     Offline {
@@ -367,6 +383,8 @@ impl StoreError {
                 ));
             }
             Self::FirstUse { .. } => "use a configuration folder that you may write to (`--config-dir DIR`)",
+            Self::NotLocked { .. } => "`imgbake lock PROFILE NODE` with this node's options adds what is missing",
+            Self::WriteLock { .. } => "lock into a folder that you may write to (`--lock FILE`)",
             Self::NotListed { .. } => "check the URL's file name, or pin the file's digest in `imgbake.lock`",
             Self::NoChecksum { .. } => {
                 "checksums are taken from the publisher only, never from a mirror: \

@@ -37,6 +37,7 @@ impl Store {
         let known = |digest, origin| Expected { digest, origin, signature: None };
         match (&artifact.checksum, self.locked(artifact)) {
             (_, Some((digest, origin))) => self.exactly(artifact, &location, &known(digest, origin), progress),
+            (_, None) if self.pins.is_complete() => Err(self.not_locked(artifact)),
             (Checksum::Pinned(digest), None) => {
                 self.exactly(artifact, &location, &known(digest.clone(), Origin::Pin), progress)
             }
@@ -60,6 +61,21 @@ impl Store {
         self.check_file(&artifact.url, expected, blob.file.path(), progress)?;
         self.cache.note_origin(&blob.sha256, &shown(&artifact.url));
         Ok(blob)
+    }
+
+    /// Refuses an artifact that somebody else is to fetch if the lock file should hold it and does not.
+    ///
+    /// # Errors
+    /// [`StoreError::NotLocked`].
+    pub fn expect_locked(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match self.locked(artifact) {
+            None if self.pins.is_complete() => Err(self.not_locked(artifact)),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_locked(&self, artifact: &Artifact) -> StoreError {
+        StoreError::NotLocked { path: self.pins.path().to_owned(), url: artifact.url.clone() }
     }
 
     /// What the user's lock file says the artifact must be. It comes before what is built in, so that other builds of

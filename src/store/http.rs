@@ -125,6 +125,11 @@ impl Client {
         self.patiently(url, progress, || (self.attempt_small(url, limit), false))
     }
 
+    /// How long the file says it is, without getting it.
+    pub(super) fn length(&self, url: &str, progress: &dyn Progress) -> Result<Option<u64>, StoreError> {
+        self.patiently(url, progress, || (self.attempt_length(url), false))
+    }
+
     /// Calls `attempt` until it succeeds, fails for good or has failed too often since it last moved.
     fn patiently<T>(
         &self,
@@ -186,6 +191,17 @@ impl Client {
             return Err(Failure::last(StoreError::TooLong { url: url.to_owned(), limit }));
         }
         Ok(bytes)
+    }
+
+    fn attempt_length(&self, url: &str) -> Result<Option<u64>, Failure> {
+        let request = self.agent.head(url).header(header::ACCEPT_ENCODING, "identity");
+        let response =
+            request.config().https_only(is_https(url)).build().call().map_err(|error| failure(url, error))?;
+        if response.status() != 200 {
+            return Err(refused(url, &response));
+        }
+        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        Ok(length.and_then(|text| text.trim().parse().ok()))
     }
 
     fn attempt(

@@ -98,14 +98,15 @@ impl Keys {
     }
 
     /// Checks a clear-signed message by `publisher`, such as Debian's `InRelease`, at the time `now` (seconds since 1970).
-    /// Answers what was signed, with lines that end in CR and LF: nothing else of the message may be believed.
+    /// Answers what was signed, with lines that end in CR and LF: nothing else of the message may be believed; and the
+    /// fingerprint of the certificate that is behind the signature.
     ///
     /// # Errors
     /// [`SignatureError`].
-    pub fn check_message(&self, publisher: &str, message: &[u8], now: i64) -> Result<String, SignatureError> {
+    pub fn check_message(&self, publisher: &str, message: &[u8], now: i64) -> Result<(String, String), SignatureError> {
         let certificates = self.certificates(publisher)?;
         let trusted = Trusted { publisher, certificates: &certificates, now };
-        signature::clear_signed(message, &trusted).map(|(text, _)| text)
+        signature::clear_signed(message, &trusted)
     }
 
     /// Checks a detached signature by `publisher`, armored or binary, over the data that `open` opens, at the time `now`

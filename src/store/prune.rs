@@ -115,7 +115,7 @@ mod tests {
         let mut file = File::create(claim.temp()).unwrap();
         file.write_all(&[name; 8192]).unwrap();
         let file = cache.publish(&claim, &file, shelf, &stem(name), &Silent).unwrap();
-        file.file().set_modified(SystemTime::now() - DAY * days).unwrap();
+        file.with_file(|file| file.set_modified(SystemTime::now() - DAY * days)).unwrap();
         file
     }
 

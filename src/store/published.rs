@@ -20,6 +20,14 @@ use crate::progress::Progress;
 /// Signature files are not longer than this.
 const SIGNATURE_LIMIT: u64 = 64 << 10;
 
+/// A checksum file that may be believed.
+#[derive(Debug)]
+pub(super) struct Listing {
+    text: String,
+    /// Fingerprint of the key that signed it.
+    key: Option<String>,
+}
+
 /// A signature over an artifact itself.
 #[derive(Clone, Copy)]
 pub(super) struct FileSignature<'a> {
@@ -87,10 +95,7 @@ impl Store {
         {
             return Ok(as_listed(remembered));
         }
-        let text = self.checksum_file(artifact, checksum_file, progress)?;
-        let name = location.name();
-        let listed = checksums::digest_for(&text, &name)
-            .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name })?;
+        let (listed, _) = self.listed(artifact, location, checksum_file, progress)?;
         match noted {
             // By another algorithm: the bytes will tell.
             Some(noted) if noted.algorithm() != listed.algorithm() => Ok(as_noted(noted)),
@@ -100,6 +105,56 @@ impl Store {
                 Ok(as_listed(listed))
             }
         }
+    }
+
+    /// The artifact's digest as its publisher says now, whatever was remembered of it, and the fingerprint of the key whose
+    /// signature vouches for it. What nobody signed is noted as in a first use.
+    pub(super) fn published_now(
+        &self,
+        artifact: &Artifact,
+        checksum_file: &str,
+        progress: &dyn Progress,
+    ) -> Result<(Digest, Option<String>), StoreError> {
+        let (location, url) = (Location::parse(&artifact.url)?, &artifact.url);
+        let (digest, key) = self.listed(artifact, &location, checksum_file, progress)?;
+        match &artifact.signature {
+            Some(Signature { by, over: Signed::File(signature) }) => {
+                let signature = FileSignature { by, url: signature };
+                let origin = Origin::ChecksumFile(checksum_file.to_owned());
+                let expected = Expected { digest, origin, signature: Some(signature) };
+                self.exactly(artifact, &location, &expected, progress)?;
+                let key = self.cache.recall(&signature_mark(signature.by, &expected.digest));
+                return Ok((expected.digest, key));
+            }
+            None if is_http(checksum_file) => {
+                if self.first_use.digest(url)?.is_none() {
+                    self.say_unsigned(checksum_file, progress);
+                }
+                let _claim = self.cache.claim("first-use", "the note of what nobody signed", progress)?;
+                let stands = self.first_use.pin(url, &digest)?;
+                if stands != digest && stands.algorithm() == digest.algorithm() {
+                    return Err(self.replaced(url, checksum_file, digest, stands));
+                }
+            }
+            Some(_) | None => {}
+        }
+        self.cache.remember(&checksum_key(artifact, checksum_file), &digest.to_string())?;
+        Ok((digest, key))
+    }
+
+    /// The digest that the publisher's checksum file has for the artifact now, and the key that signed the file.
+    fn listed(
+        &self,
+        artifact: &Artifact,
+        location: &Location,
+        checksum_file: &str,
+        progress: &dyn Progress,
+    ) -> Result<(Digest, Option<String>), StoreError> {
+        let listing = self.checksum_file(artifact, checksum_file, progress)?;
+        let name = location.name();
+        let listed = checksums::digest_for(&listing.text, &name)
+            .ok_or_else(|| StoreError::NotListed { file: checksum_file.to_owned(), name })?;
+        Ok((listed, listing.key.clone()))
     }
 
     fn replaced(&self, url: &str, checksum_file: &str, now: Digest, then: Digest) -> StoreError {
@@ -121,11 +176,16 @@ impl Store {
     }
 
     /// The publisher's checksum file, asked for once, with its signature checked where it has one.
-    fn checksum_file(&self, artifact: &Artifact, file: &str, progress: &dyn Progress) -> Result<Arc<str>, StoreError> {
+    fn checksum_file(
+        &self,
+        artifact: &Artifact,
+        file: &str,
+        progress: &dyn Progress,
+    ) -> Result<Arc<Listing>, StoreError> {
         let key = format!("{file} {:?}", artifact.signature);
         let seen = || self.checksum_files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = seen().get(&key) {
-            return Ok(Arc::clone(text));
+        if let Some(listing) = seen().get(&key) {
+            return Ok(Arc::clone(listing));
         }
         if artifact.signature.is_none() && is_open_to_forgery(file) {
             progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
@@ -137,20 +197,23 @@ impl Store {
             }
             source => StoreError::NoChecksum { url: artifact.url.clone(), source: Box::new(source) },
         })?;
-        let text = match &artifact.signature {
+        let plain = || String::from_utf8_lossy(&bytes).into_owned();
+        let (text, signer) = match &artifact.signature {
             Some(Signature { by, over: Signed::ClearSignedChecksums }) => {
-                self.keys.check_message(by, &bytes, self.now).map_err(|source| refused(file, file, source))?
+                let checked = self.keys.check_message(by, &bytes, self.now);
+                let (text, signer) = checked.map_err(|source| refused(file, file, source))?;
+                (text, Some(signer))
             }
             Some(Signature { by, over: Signed::Checksums(url) }) => {
                 let check = |signature: &[u8]| self.keys.check(by, signature, self.now, || Ok(bytes.as_slice()));
-                self.check_signature(file, url, &check, progress)?;
-                String::from_utf8_lossy(&bytes).into_owned()
+                let signer = self.check_signature(file, url, &check, progress)?;
+                (plain(), Some(signer))
             }
-            Some(Signature { over: Signed::File(_), .. }) | None => String::from_utf8_lossy(&bytes).into_owned(),
+            Some(Signature { over: Signed::File(_), .. }) | None => (plain(), None),
         };
-        let text: Arc<str> = text.into();
-        seen().insert(key, Arc::clone(&text));
-        Ok(text)
+        let listing = Arc::new(Listing { text, key: signer });
+        seen().insert(key, Arc::clone(&listing));
+        Ok(listing)
     }
 
     /// Checks the signature over the artifact at `url` itself, whose bytes are in `path` and have the expected digest;
@@ -163,7 +226,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<(), StoreError> {
         let Some(signature) = expected.signature else { return Ok(()) };
-        let mark = format!("signed-{}", hash(&[signature.by, &expected.digest.to_string()]));
+        let mark = signature_mark(signature.by, &expected.digest);
         if self.cache.recall(&mark).is_some() {
             return Ok(());
         }
@@ -246,6 +309,11 @@ fn checksum_key(artifact: &Artifact, checksum_file: &str) -> String {
     let mut parts = vec![artifact.url.as_str(), checksum_file];
     parts.extend(signature.as_deref());
     format!("checksum-{}", hash(&parts))
+}
+
+/// What the index calls the key whose signature over the file of this digest was found good.
+fn signature_mark(by: &str, digest: &Digest) -> String {
+    format!("signed-{}", hash(&[by, &digest.to_string()]))
 }
 
 fn hash(parts: &[&str]) -> Digest {

@@ -55,6 +55,7 @@ fn every_option_of_the_help_is_explained_and_the_readme_names_no_other() {
         kitchen.ok(&["plan", "--help"]),
         kitchen.ok(&["profiles", "--help"]),
         kitchen.ok(&["verify", "--help"]),
+        kitchen.ok(&["lock", "--help"]),
         kitchen.ok(&["base", "build", "--help"]),
         kitchen.ok(&["base", "list", "--help"]),
         kitchen.ok(&["cache", "prune", "--help"]),

@@ -6,6 +6,7 @@ mod crash;
 mod fetch;
 #[cfg(target_os = "linux")]
 mod kitchen;
+mod locking;
 mod messages;
 mod server;
 mod several;
