@@ -3,7 +3,7 @@
 //! Files come from the cache, from mirrors, from upstream, in this order; their digests come from a pin,
 //! from the lock file or from the publisher's checksum file, and never from a mirror. What is in the cache
 //! was verified on its way in and is not hashed again. A checksum file, or a file itself, is believed on its publisher's
-//! signature where there is one, and else pinned on first use. Rate limits and pruning are not here yet.
+//! signature where there is one, and else pinned on first use. Pruning is not here yet.
 
 mod archive;
 mod base;
@@ -18,6 +18,7 @@ mod location;
 mod part;
 mod pins;
 mod published;
+mod rate;
 mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +41,15 @@ pub use signature::SignatureError;
 
 use cache::Cache;
 use first_use::FirstUse;
-use http::Client;
+use http::{Client, Limits};
 use location::{Location, Place};
+use rate::Rate;
 
 /// Version markers and checksum files are not longer than this.
 const TEXT_LIMIT: u64 = 4 << 20;
+
+/// Files are not longer than this: base images take a few GB.
+const LONGEST: u64 = 32 << 30;
 
 /// How a [`Store`] works.
 #[derive(Debug, Clone)]
@@ -70,6 +75,10 @@ pub struct StoreOptions {
     pub patience: Patience,
     /// Downloads at once.
     pub connections: usize,
+    /// Bytes a second that all downloads together may take; none: as many as come.
+    pub limit_rate: Option<u64>,
+    /// Bytes of the longest file that is fetched: where a server does not say how long a file is, it must end somewhere.
+    pub longest: u64,
 }
 
 impl StoreOptions {
@@ -89,6 +98,8 @@ impl StoreOptions {
             proxy: None,
             patience: Patience::default(),
             connections: 4,
+            limit_rate: None,
+            longest: LONGEST,
         }
     }
 }
@@ -119,7 +130,11 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
         Ok(Self {
             cache: Cache::open(&options.cache)?,
-            client: Client::new(options.patience, options.proxy),
+            client: Client::new(
+                options.patience,
+                options.proxy,
+                Limits { rate: Rate::new(options.limit_rate), longest: options.longest, now: options.now },
+            ),
             mirrors: options.mirrors,
             offline: options.offline,
             pins: options.pins,

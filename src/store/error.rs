@@ -100,6 +100,14 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A file that does not end where every file has ended. Nothing of it was kept.
+    #[error("`{}` is longer than {limit} bytes, longer than any file that goes into an image", shown(url))]
+    Endless {
+        /// The URL.
+        url: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The bytes are not those that were asked for. Nothing of them was kept.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
@@ -344,6 +352,9 @@ impl StoreError {
             Self::NoSignature { .. } => {
                 "the publisher is known to sign it, so nothing unsigned is taken: try again, use `--mirror DIR_OR_URL` \
                  that serves the signature too, or pin the file's digest in `imgbake.lock`"
+            }
+            Self::Redirects { .. } | Self::Endless { .. } => {
+                "the server does not work as it should: look for a filter on this network, or use `--mirror DIR_OR_URL`"
             }
             Self::Replaced(replaced) => {
                 return Some(format!(

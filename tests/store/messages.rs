@@ -10,6 +10,9 @@ use super::*;
 const NETWORK: &str = "hint: check the network and the proxy (`https_proxy`), or use `--mirror DIR_OR_URL`; \
                        `--defer kubernetes` and `--runtime distro` need fewer downloads";
 
+const BROKEN: &str = "hint: the server does not work as it should: look for a filter on this network, or use \
+                      `--mirror DIR_OR_URL`";
+
 fn error_of(artifact: &Artifact) -> String {
     let cache = tempfile::tempdir().unwrap();
     let report = report(&failure(&store(cache.path()), artifact));
@@ -96,7 +99,7 @@ fn redirects_in_a_circle() {
         reply("302 Found", &[other], b"")
     });
     let url = server.url("a");
-    assert_eq!(error_of(&pinned(&url, b"x")), format!("error: `{url}` redirects too often"));
+    assert_eq!(error_of(&pinned(&url, b"x")), format!("error: `{url}` redirects too often\n{BROKEN}"));
     assert!(server.seen().len() < 20);
 }
 
