@@ -204,8 +204,10 @@ fn join_request(join: &JoinArguments) -> Result<Option<JoinRequest>, Failure> {
 fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptions, Failure> {
     let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
     let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
+    let mut mirrors = output.mirror.iter().map(|text| mirror(text)).collect::<Result<Vec<_>, _>>()?;
+    mirrors.extend(Mirror::read_list(&places.mirrors()).map_err(|error| Failure::failed(error.hint(), error))?);
     Ok(StoreOptions {
-        mirrors: output.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
+        mirrors,
         offline: output.offline,
         pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
         keys: Keys::new(Some(places.keys())),

@@ -15,6 +15,7 @@ mod first_use;
 mod http;
 mod keys;
 mod location;
+mod mirror;
 mod part;
 mod pins;
 mod published;
@@ -35,7 +36,7 @@ pub use archive::{Archive, Member, MemberKind};
 pub use error::{Cause, Mismatch, Missing, Origin, Replaced, StoreError};
 pub use http::Patience;
 pub use keys::{KeySummary, Keys};
-pub use location::Mirror;
+pub use mirror::Mirror;
 pub use pins::Pins;
 pub use signature::SignatureError;
 

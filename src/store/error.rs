@@ -108,6 +108,18 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The user's list of mirrors is not what it should be.
+    #[error("cannot parse `{}`: line {line}, column {column}: {message}", path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column, from 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
     /// The bytes are not those that were asked for. Nothing of them was kept.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
@@ -355,6 +367,10 @@ impl StoreError {
             }
             Self::Redirects { .. } | Self::Endless { .. } => {
                 "the server does not work as it should: look for a filter on this network, or use `--mirror DIR_OR_URL`"
+            }
+            Self::Configuration { .. } => {
+                "`mirrors:` is a list of `- {prefix: https://dl.k8s.io/, to: https://mirror.example/k8s/}`; \
+                 without `prefix` an entry is like `--mirror`"
             }
             Self::Replaced(replaced) => {
                 return Some(format!(

@@ -3,6 +3,7 @@
 mod bases;
 mod fetch;
 mod messages;
+mod mirrors;
 mod misbehaviour;
 mod server;
 mod several;
