@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Digest};
 use crate::disk::HostFile;
 use crate::progress::Progress;
 
@@ -41,6 +41,7 @@ pub use pins::Pins;
 pub use signature::SignatureError;
 
 use cache::Cache;
+use fetch::Blob;
 use first_use::FirstUse;
 use http::{Client, Limits};
 use location::{Location, Place};
@@ -117,6 +118,10 @@ pub struct Store {
     first_use: FirstUse,
     client: Client,
     connections: usize,
+    /// The artifacts seen so far.
+    found: Mutex<BTreeMap<Artifact, Blob>>,
+    /// The same by the digests that were asked for.
+    open: Mutex<BTreeMap<Digest, Blob>>,
     /// The publishers' checksum files seen so far, by URL and signature.
     checksum_files: Mutex<BTreeMap<String, Arc<str>>>,
     /// Publishers of which it was said that nothing of theirs is signed.
@@ -143,6 +148,8 @@ impl Store {
             now: options.now,
             first_use: FirstUse::new(options.first_use),
             connections: options.connections,
+            found: Mutex::default(),
+            open: Mutex::default(),
             checksum_files: Mutex::default(),
             unsigned: Mutex::default(),
         })
