@@ -5,6 +5,7 @@ mod failure;
 mod keys;
 mod places;
 mod terminal;
+mod total;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};

@@ -180,12 +180,14 @@ impl Store {
                 results.lock().unwrap_or_else(PoisonError::into_inner).insert(index, result);
             }
         };
+        progress.begin_all(artifacts.len());
         thread::scope(|scope| {
             for _ in 1..self.connections.min(artifacts.len()) {
                 scope.spawn(work);
             }
             work();
         });
+        progress.end_all();
         let mut files = Vec::new();
         let mut failures = Vec::new();
         for result in results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
