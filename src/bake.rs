@@ -4,6 +4,7 @@
 mod architecture;
 mod boot;
 mod error;
+mod fetch;
 mod goods;
 mod layout;
 mod programs;
@@ -21,6 +22,7 @@ use crate::spec::{self, SpecError};
 use crate::store::Store;
 
 pub use error::BakeError;
+pub use fetch::fetch;
 pub use request::{BakeRequest, prepare_base};
 pub use summary::Summary;
 
@@ -44,6 +46,8 @@ pub fn bake(
     let plan = plan::plan(&spec);
     let store = Store::open(request.store.clone()).map_err(BakeError::Store)?;
 
+    request::check_format(&spec)?;
+    fetch::check_offline(request, &spec, &plan, &store, progress)?;
     let base = request::open_base(request, &spec, &store, progress)?;
     let layout = Layout::find(&base, &spec)?;
     let goods = Goods::get(&plan, &store, progress)?;

@@ -19,6 +19,7 @@ use imgbake::{
 
 use arguments::{
     ArchiveArguments, Arguments, BaseCommand, Command, JoinArguments, NodeOptions, OutputArguments, RuntimeArgument,
+    SourceArguments,
 };
 pub use failure::Failure;
 use places::{Places, is_ssh_key, own_ssh_keys, read_text};
@@ -32,6 +33,9 @@ pub fn run() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Plan { profile, node, options, json, .. }) => plan(Name { profile, node }, &options, json),
+        Some(Command::Fetch { profile, node, options, sources, to, quiet }) => {
+            fetch(Name { profile, node }, &options, &sources, to.as_deref(), quiet)
+        }
         Some(Command::Profiles { places }) => profiles(&Places::find(places.config_dir, None)?),
         Some(Command::Keys { places }) => keys::list(&Places::find(places.config_dir, None)?),
         Some(Command::Base(command)) => base(command),
@@ -65,12 +69,7 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         ));
     }
     let terminal = Terminal::new(output.quiet);
-    let places = Places::find(options.places.config_dir.clone(), output.cache.cache_dir.clone())?;
-    let request = BakeRequest {
-        node: node_request(name, options, &places)?,
-        store: store_options(output, &places)?,
-        archive: build_options(&output.archive, &places),
-    };
+    let request = bake_request(name, options, &output.sources)?;
     let sink = match file {
         Some(path) => Sink::file(path).map_err(|error| Failure::failed(error.hint(), error))?,
         None => Sink::stdout(),
@@ -89,6 +88,28 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         Err(error) if error.is_broken_pipe() => Ok(()),
         Err(error) => Err(Failure::failed(error.hint(), error)),
     }
+}
+
+fn bake_request(name: Name, options: &NodeOptions, sources: &SourceArguments) -> Result<BakeRequest, Failure> {
+    let places = Places::find(options.places.config_dir.clone(), sources.cache.cache_dir.clone())?;
+    Ok(BakeRequest {
+        node: node_request(name, options, &places)?,
+        store: store_options(sources, &places)?,
+        archive: build_options(&sources.archive, &places),
+    })
+}
+
+fn fetch(
+    name: Name,
+    options: &NodeOptions,
+    sources: &SourceArguments,
+    to: Option<&Path>,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let request = bake_request(name, options, sources)?;
+    let files =
+        imgbake::fetch(&request, to, &Terminal::new(quiet)).map_err(|error| Failure::failed(error.hint(), error))?;
+    print(&files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path.display())).collect::<String>())
 }
 
 fn plan(name: Name, options: &NodeOptions, json: bool) -> Result<(), Failure> {
@@ -202,19 +223,21 @@ fn join_request(join: &JoinArguments) -> Result<Option<JoinRequest>, Failure> {
     }))
 }
 
-fn store_options(output: &OutputArguments, places: &Places) -> Result<StoreOptions, Failure> {
-    let lock = output.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
+fn store_options(sources: &SourceArguments, places: &Places) -> Result<StoreOptions, Failure> {
+    let lock = sources.lock.clone().or_else(|| Some(PathBuf::from(LOCK_FILE)).filter(|path| path.exists()));
     let pins = lock.map_or_else(|| Ok(Pins::default()), |path| Pins::read(&path));
-    let mut mirrors = output.mirror.iter().map(|text| mirror(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut mirrors = sources.mirror.iter().map(|text| mirror(text)).collect::<Result<Vec<_>, _>>()?;
     mirrors.extend(Mirror::read_list(&places.mirrors()).map_err(|error| Failure::failed(error.hint(), error))?);
     Ok(StoreOptions {
         mirrors,
-        offline: output.offline,
+        offline: sources.offline,
         pins: pins.map_err(|error| Failure::failed(error.hint(), error))?,
         keys: Keys::new(Some(places.keys())),
         now: now(),
         first_use: places.first_use(),
         proxy: ureq::Proxy::try_from_env(),
+        connections: sources.connections.into(),
+        limit_rate: sources.limit_rate,
         ..StoreOptions::new(&places.cache)
     })
 }

@@ -29,7 +29,7 @@ mod spec;
 mod store;
 
 pub use artifact::{Artifact, Checksum, Digest, Signature, Signed};
-pub use bake::{BakeError, BakeRequest, Summary, bake, plan_node, prepare_base};
+pub use bake::{BakeError, BakeRequest, Summary, bake, fetch, plan_node, prepare_base};
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
 };
@@ -52,9 +52,9 @@ pub use spec::{
     Access, Architecture, Authority, Base, BaseFormat, BaseSource, BaseSummary, Cluster, ClusterError, Components,
     ConfigApi, ContainerdConfig, DhcpPool, Distribution, Firmware, JoinRequest, KernelArguments, KeyProblem, Network,
     NodeSpec, Origin, ProfileSummary, Request as NodeRequest, Role, Runtime, Secret, SeedLocation, SpecError, System,
-    TokenEnd, User, Version, YamlProblem, bases, preview, profiles, resolve,
+    TokenEnd, User, Version, YamlProblem, bases, parse_size, preview, profiles, resolve,
 };
 pub use store::{
-    Archive, Cause, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience,
-    Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
+    Archive, Cause, Collected, KeySummary, Keys, Member, MemberKind, Mirror, Mismatch, Missing, Origin as DigestOrigin,
+    Patience, Pins, Replaced, SignatureError, Store, StoreError, StoreOptions,
 };

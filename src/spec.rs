@@ -31,6 +31,7 @@ pub use profile::{ProfileSummary, profiles};
 pub use request::{Request, preview, resolve};
 pub use secret::Secret;
 pub use shelf::Origin;
+pub use size::parse as parse_size;
 
 /// A node with every choice made.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -9,6 +9,7 @@ mod archive;
 mod base;
 mod cache;
 mod checksums;
+mod collect;
 mod error;
 mod fetch;
 mod first_use;
@@ -33,6 +34,7 @@ use crate::disk::HostFile;
 use crate::progress::Progress;
 
 pub use archive::{Archive, Member, MemberKind};
+pub use collect::Collected;
 pub use error::{Cause, Mismatch, Missing, Origin, Replaced, StoreError};
 pub use http::Patience;
 pub use keys::{KeySummary, Keys};

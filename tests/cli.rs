@@ -1,5 +1,7 @@
 //! The command line from outside: a module per subject, whole outputs compared.
 
+#[path = "cli/fetch.rs"]
+mod fetch;
 #[path = "cli/guest.rs"]
 mod guest;
 #[path = "cli/keys.rs"]

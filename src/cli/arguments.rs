@@ -65,6 +65,25 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Get all that a bake needs from the network, into the cache or a folder for a site without network
+    ///
+    /// Prints the files as `sha256sum -c` reads them.
+    Fetch {
+        /// Board or platform, as in a bake
+        profile: String,
+        /// The node's name, as in a bake
+        node: String,
+        #[command(flatten)]
+        options: Box<NodeOptions>,
+        #[command(flatten)]
+        sources: Box<SourceArguments>,
+        /// Collect the files here, for `--offline --mirror DIR --lock DIR/imgbake.lock`; may hold others already
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Say nothing but notes, warnings and errors
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// List the built-in profiles and your own
     Profiles {
         #[command(flatten)]
@@ -164,6 +183,16 @@ pub struct OutputArguments {
     /// Write the image to a file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub sources: SourceArguments,
+    /// Say nothing but notes, warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Where files come from.
+#[derive(Debug, Args)]
+pub struct SourceArguments {
     /// A folder or URL that serves upstream files under HOST/PATH; tried in order, never trusted; repeatable
     #[arg(long, value_name = "DIR|URL")]
     pub mirror: Vec<String>,
@@ -173,13 +202,16 @@ pub struct OutputArguments {
     /// Digests of files by URL [default: imgbake.lock in this folder, if there is one]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
+    /// Take no more than this from the network in a second, e.g. 2MiB, all downloads together
+    #[arg(long, value_name = "SIZE", value_parser = imgbake::parse_size)]
+    pub limit_rate: Option<u64>,
+    /// Downloads at once
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub connections: u8,
     #[command(flatten)]
     pub archive: ArchiveArguments,
     #[command(flatten)]
     pub cache: CacheArgument,
-    /// Say nothing but notes, warnings and errors
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// The Debian archive that home-made base images are made from.

@@ -25,8 +25,11 @@ const UNITS: [(&str, u64); 13] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Bytes, in whole sectors.
-pub(super) fn parse(text: &str) -> Result<u64, SpecError> {
+/// The bytes that `text` means, in whole sectors.
+///
+/// # Errors
+/// [`SpecError::Size`].
+pub fn parse(text: &str) -> Result<u64, SpecError> {
     let malformed = || SpecError::Size(text.to_owned());
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());

@@ -120,6 +120,14 @@ pub enum StoreError {
         /// What is wrong there.
         message: String,
     },
+    /// The folder that files are collected in cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Collect {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The bytes are not those that were asked for. Nothing of them was kept.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
@@ -372,6 +380,7 @@ impl StoreError {
                 "`mirrors:` is a list of `- {prefix: https://dl.k8s.io/, to: https://mirror.example/k8s/}`; \
                  without `prefix` an entry is like `--mirror`"
             }
+            Self::Collect { .. } => "use a folder that you may write to, on a disk with room",
             Self::Replaced(replaced) => {
                 return Some(format!(
                     "find out from its publisher whether that is right; then remove its entry from `{}`, \
@@ -382,7 +391,7 @@ impl StoreError {
             Self::FirstUse { .. } => "use a configuration folder that you may write to (`--config-dir DIR`)",
             Self::NotListed { .. } => "check the URL's file name, or pin the file's digest in `imgbake.lock`",
             Self::NoChecksum { .. } => {
-                "checksums are taken from the publisher only, never from a mirror: \
+                "checksums that nobody signed are taken from the publisher only, never from a mirror: \
                  pin the file's digest in `imgbake.lock` to do without"
             }
             Self::Offline { missing } => return Some(offline_hint(missing)),
@@ -409,7 +418,14 @@ impl StoreError {
 fn offline_hint(missing: &[Missing]) -> String {
     let place = missing.first().map_or("HOST/PATH".to_owned(), |missing| shown(&missing.url).into_owned());
     let place = place.split_once("://").map_or(place.as_str(), |(_, rest)| rest);
-    format!("run once without `--offline`, or use `--mirror DIR` where the file is `DIR/{place}`")
+    let lock = match missing.iter().any(|missing| missing.checksum_file.is_some()) {
+        true => ", with `--lock FILE` for what nobody signs",
+        false => "",
+    };
+    format!(
+        "run once without `--offline`, or use `--mirror DIR` where the file is `DIR/{place}`{lock}; \
+         `imgbake fetch --to DIR` makes such a folder where there is a network"
+    )
 }
 
 fn missing_list(missing: &[Missing]) -> String {

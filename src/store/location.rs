@@ -91,6 +91,13 @@ impl Location {
         }
     }
 
+    /// Where a folder that holds files under host and path has it.
+    pub(super) fn below(&self, folder: &Path) -> Option<PathBuf> {
+        let Kind::Http { host, path, .. } = &self.kind else { return None };
+        let escaped = format!("{host}{path}");
+        Some(folder.join(decoded(&escaped).unwrap_or(escaped)))
+    }
+
     /// Where `mirror` would have it; a folder may hold it under the escaped or the plain name.
     pub(super) fn at(&self, mirror: &Mirror) -> Vec<Place> {
         let Kind::Http { host, path, query } = &self.kind else { return Vec::new() };

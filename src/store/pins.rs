@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,10 +92,30 @@ impl Pins {
         self.artifacts.get(url)
     }
 
+    /// These pins and more; of two for one URL the new one stays.
+    pub(super) fn with(mut self, more: BTreeMap<String, Digest>) -> Self {
+        self.artifacts.extend(more);
+        self
+    }
+
     /// The lock file's name in messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl fmt::Display for Pins {
+    /// As a lock file has them, sorted by URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.artifacts.is_empty() {
+            return writeln!(f, "artifacts: []");
+        }
+        writeln!(f, "artifacts:")?;
+        // A JSON string is a YAML string, whatever is in it.
+        self.artifacts.iter().try_for_each(|(url, digest)| {
+            writeln!(f, "  - url: {}\n    {}: {digest}", serde_json::Value::from(url.as_str()), digest.algorithm())
+        })
     }
 }
 
@@ -114,6 +135,16 @@ mod tests {
         let pins = Pins::parse(&text, Path::new("imgbake.lock")).unwrap();
         assert_eq!(pins.digest("https://a/b").map(Digest::to_string).as_deref(), Some(HEX));
         assert_eq!(pins.digest("https://a/c"), None);
+    }
+
+    #[test]
+    fn a_lock_file_that_is_written_is_read_again() {
+        let long = "ab".repeat(64);
+        let more = [("https://a/b", HEX), ("https://a/\"quoted\": #x", long.as_str())];
+        let more = more.map(|(url, digest)| (url.to_owned(), digest.parse().unwrap())).into();
+        for pins in [Pins::default(), Pins::default().with(more)] {
+            assert_eq!(Pins::parse(&pins.to_string(), Path::new("")).unwrap(), pins);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The store against a server that cuts, stalls, lies and redirects, and against itself in another process.
 
 mod bases;
+mod collect;
 mod fetch;
 mod messages;
 mod mirrors;

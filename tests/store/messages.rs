@@ -131,7 +131,8 @@ fn offline_names_all_that_is_missing_at_once() {
          `https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`\n  \
          `https://example.org/b.img.xz` (checksum unknown: only `https://example.org/SHA256SUMS` has it)\n\
          hint: run once without `--offline`, or use `--mirror DIR` where the file is \
-         `DIR/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`"
+         `DIR/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`, with `--lock FILE` for what nobody signs; \
+         `imgbake fetch --to DIR` makes such a folder where there is a network"
     );
     assert!(server.seen().is_empty());
 }
@@ -158,7 +159,7 @@ fn no_checksum_file() {
         format!(
             "error: cannot learn the checksum of `{url}` from its publisher\n\
              cause: cannot reach `{file}`\ncause: {refused}\n\
-             hint: checksums are taken from the publisher only, never from a mirror: \
+             hint: checksums that nobody signed are taken from the publisher only, never from a mirror: \
              pin the file's digest in `imgbake.lock` to do without"
         )
     );
