@@ -4,6 +4,7 @@
 mod architecture;
 mod boot;
 mod error;
+mod fetch;
 mod goods;
 mod layout;
 mod lock;
@@ -22,6 +23,7 @@ use crate::spec::{self, SpecError};
 use crate::store::Store;
 
 pub use error::BakeError;
+pub use fetch::fetch;
 pub use lock::{LockRequest, LockSummary, Update, lock};
 pub use request::{BakeRequest, prepare_base};
 pub use summary::Summary;
@@ -46,7 +48,9 @@ pub fn bake(
     let plan = plan::plan(&spec);
     let store = Store::open(request.store.clone()).map_err(BakeError::Store)?;
 
+    request::check_format(&spec)?;
     goods::expect_locked(&spec, &store)?;
+    fetch::check_offline(request, &spec, &plan, &store, progress)?;
     let base = request::open_base(request, &spec, &store, progress)?;
     let layout = Layout::find(&base, &spec)?;
     let goods = Goods::get(&plan, &store, progress)?;

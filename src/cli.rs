@@ -7,6 +7,7 @@ mod keys;
 mod lock;
 mod places;
 mod terminal;
+mod total;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub fn run() -> Result<(), Failure> {
     match arguments.command {
         Some(Command::Plan { profile, node, options, output, json }) => {
             plan(Name { profile, node }, &options, &output.sources, json)
+        }
+        Some(Command::Fetch { profile, node, options, sources, archive, to, quiet }) => {
+            fetch(Name { profile, node }, &options, (&sources, &archive), to.as_deref(), quiet)
         }
         Some(Command::Lock { profile, node, update, options, sources, quiet }) => {
             lock::lock(Order { profile, node, update, quiet }, &options, &sources)
@@ -75,13 +79,7 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         ));
     }
     let terminal = Terminal::new(output.quiet);
-    let places = Places::find(options.places.config_dir.clone(), output.sources.cache.cache_dir.clone())?;
-    let pins = pins(&output.sources)?;
-    let request = BakeRequest {
-        node: node_request(name, options, &places, &pins)?,
-        store: store_options(&output.sources, &places, pins)?,
-        archive: build_options(&output.archive, &places),
-    };
+    let request = bake_request(name, options, &output.sources, &output.archive)?;
     let sink = match file {
         Some(path) => Sink::file(path).map_err(|error| Failure::failed(error.hint(), error))?,
         None => Sink::stdout(),
@@ -100,6 +98,34 @@ fn bake(name: Name, options: &NodeOptions, output: &OutputArguments) -> Result<(
         Err(error) if error.is_broken_pipe() => Ok(()),
         Err(error) => Err(Failure::failed(error.hint(), error)),
     }
+}
+
+fn bake_request(
+    name: Name,
+    options: &NodeOptions,
+    sources: &SourceArguments,
+    archive: &ArchiveArguments,
+) -> Result<BakeRequest, Failure> {
+    let places = Places::find(options.places.config_dir.clone(), sources.cache.cache_dir.clone())?;
+    let pins = pins(sources)?;
+    Ok(BakeRequest {
+        node: node_request(name, options, &places, &pins)?,
+        store: store_options(sources, &places, pins)?,
+        archive: build_options(archive, &places),
+    })
+}
+
+fn fetch(
+    name: Name,
+    options: &NodeOptions,
+    (sources, archive): (&SourceArguments, &ArchiveArguments),
+    to: Option<&Path>,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let request = bake_request(name, options, sources, archive)?;
+    let files =
+        imgbake::fetch(&request, to, &Terminal::new(quiet)).map_err(|error| Failure::failed(error.hint(), error))?;
+    print(&files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path.display())).collect::<String>())
 }
 
 fn plan(name: Name, options: &NodeOptions, sources: &SourceArguments, json: bool) -> Result<(), Failure> {
@@ -250,14 +276,18 @@ fn pins(sources: &SourceArguments) -> Result<Pins, Failure> {
 }
 
 fn store_options(sources: &SourceArguments, places: &Places, pins: Pins) -> Result<StoreOptions, Failure> {
+    let mut mirrors = sources.mirror.iter().map(|text| mirror(text)).collect::<Result<Vec<_>, _>>()?;
+    mirrors.extend(Mirror::read_list(&places.mirrors()).map_err(|error| Failure::failed(error.hint(), error))?);
     Ok(StoreOptions {
-        mirrors: sources.mirror.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
+        mirrors,
         offline: sources.offline,
         pins,
         keys: Keys::new(Some(places.keys())),
         now: now(),
         first_use: places.first_use(),
         proxy: ureq::Proxy::try_from_env(),
+        connections: sources.connections.into(),
+        limit_rate: sources.limit_rate,
         ..StoreOptions::new(&places.cache)
     })
 }

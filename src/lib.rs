@@ -31,7 +31,7 @@ mod verify;
 
 pub use artifact::{Artifact, Checksum, Digest, Locked, Signature, Signed};
 pub use bake::{
-    BakeError, BakeRequest, LockRequest, LockSummary, Summary, Update, bake, lock, plan_node, prepare_base,
+    BakeError, BakeRequest, LockRequest, LockSummary, Summary, Update, bake, fetch, lock, plan_node, prepare_base,
 };
 pub use base::{
     BaseError, BuildOptions, ProgramError, Recipe, assemble as assemble_base, build as build_base, names as base_names,
@@ -59,8 +59,8 @@ pub use spec::{
     profiles, resolve,
 };
 pub use store::{
-    Archive, CacheEntry, CacheKind, CacheProblem, Cause, Damage, KeySummary, Keys, Member, MemberKind, Mirror,
-    Mismatch, Missing, Origin as DigestOrigin, Patience, Pin, Pins, PruneOptions, Pruned, Replaced, SignatureError,
-    Store, StoreError, StoreOptions, Verified, list_cache, prune_cache, verify_cache,
+    Archive, CacheEntry, CacheKind, CacheProblem, Cause, Collected, Damage, KeySummary, Keys, Member, MemberKind,
+    Mirror, Mismatch, Missing, Origin as DigestOrigin, Patience, Pin, Pins, PruneOptions, Pruned, Replaced,
+    SignatureError, Store, StoreError, StoreOptions, Verified, list_cache, prune_cache, verify_cache,
 };
 pub use verify::{Checked, VerifyError, verify_image};

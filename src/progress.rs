@@ -10,6 +10,11 @@ pub trait Progress: Send + Sync {
     fn end(&self);
     /// One line of words for the user that belongs to no step.
     fn note(&self, line: &str);
+    /// Up to `files` steps follow, some at a time and in several threads, that are one to the user.
+    /// Who draws no total has nothing to do.
+    fn begin_all(&self, _files: usize) {}
+    /// All of them are done.
+    fn end_all(&self) {}
 }
 
 /// Progress nobody looks at.

@@ -3,12 +3,13 @@
 //! Files come from the cache, from mirrors, from upstream, in this order; their digests come from a pin,
 //! from the lock file or from the publisher's checksum file, and never from a mirror. What is in the cache
 //! was verified on its way in and is not hashed again. A checksum file, or a file itself, is believed on its publisher's
-//! signature where there is one, and else pinned on first use. Rate limits are not here yet.
+//! signature where there is one, and else pinned on first use.
 
 mod archive;
 mod base;
 mod cache;
 mod checksums;
+mod collect;
 mod error;
 mod fetch;
 mod first_use;
@@ -17,10 +18,12 @@ mod inventory;
 mod keys;
 mod location;
 mod lock;
+mod mirror;
 mod part;
 mod pins;
 mod prune;
 mod published;
+mod rate;
 mod signature;
 mod sum;
 mod verify;
@@ -31,29 +34,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Digest};
 use crate::disk::HostFile;
 use crate::progress::Progress;
 
 pub use archive::{Archive, Member, MemberKind};
+pub use collect::Collected;
 pub use error::{Cause, Mismatch, Missing, Origin, Replaced, StoreError};
 pub use http::Patience;
 pub use inventory::{CacheEntry, CacheKind, list_cache};
 pub use keys::{KeySummary, Keys};
-pub use location::Mirror;
+pub use mirror::Mirror;
 pub use pins::{Pin, Pins};
 pub use prune::{PruneOptions, Pruned, prune_cache};
 pub use signature::SignatureError;
 pub use verify::{CacheProblem, Damage, Verified, verify_cache};
 
 use cache::Cache;
+use fetch::Blob;
 use first_use::FirstUse;
-use http::Client;
+use http::{Client, Limits};
 use location::{Location, Place};
 use published::Listing;
+use rate::Rate;
 
 /// Version markers and checksum files are not longer than this.
 const TEXT_LIMIT: u64 = 4 << 20;
+
+/// Files are not longer than this: base images take a few GB.
+const LONGEST: u64 = 32 << 30;
 
 /// How a [`Store`] works.
 #[derive(Debug, Clone)]
@@ -79,6 +88,10 @@ pub struct StoreOptions {
     pub patience: Patience,
     /// Downloads at once.
     pub connections: usize,
+    /// Bytes a second that all downloads together may take; none: as many as come.
+    pub limit_rate: Option<u64>,
+    /// Bytes of the longest file that is fetched: where a server does not say how long a file is, it must end somewhere.
+    pub longest: u64,
 }
 
 impl StoreOptions {
@@ -98,6 +111,8 @@ impl StoreOptions {
             proxy: None,
             patience: Patience::default(),
             connections: 4,
+            limit_rate: None,
+            longest: LONGEST,
         }
     }
 }
@@ -114,6 +129,10 @@ pub struct Store {
     first_use: FirstUse,
     client: Client,
     connections: usize,
+    /// The artifacts seen so far.
+    found: Mutex<BTreeMap<Artifact, Blob>>,
+    /// The same by the digests that were asked for.
+    open: Mutex<BTreeMap<Digest, Blob>>,
     /// The publishers' checksum files seen so far, by URL and signature.
     checksum_files: Mutex<BTreeMap<String, Arc<Listing>>>,
     /// Publishers of which it was said that nothing of theirs is signed.
@@ -128,7 +147,11 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
         Ok(Self {
             cache: Cache::open(&options.cache)?,
-            client: Client::new(options.patience, options.proxy),
+            client: Client::new(
+                options.patience,
+                options.proxy,
+                Limits { rate: Rate::new(options.limit_rate), longest: options.longest, now: options.now },
+            ),
             mirrors: options.mirrors,
             offline: options.offline,
             pins: options.pins,
@@ -136,6 +159,8 @@ impl Store {
             now: options.now,
             first_use: FirstUse::new(options.first_use),
             connections: options.connections,
+            found: Mutex::default(),
+            open: Mutex::default(),
             checksum_files: Mutex::default(),
             unsigned: Mutex::default(),
         })
@@ -166,12 +191,14 @@ impl Store {
                 results.lock().unwrap_or_else(PoisonError::into_inner).insert(index, result);
             }
         };
+        progress.begin_all(artifacts.len());
         thread::scope(|scope| {
             for _ in 1..self.connections.min(artifacts.len()) {
                 scope.spawn(work);
             }
             work();
         });
+        progress.end_all();
         let mut files = Vec::new();
         let mut failures = Vec::new();
         for result in results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {

@@ -2,6 +2,8 @@
 
 #[path = "cli/cache.rs"]
 mod cache;
+#[path = "cli/fetch.rs"]
+mod fetch;
 #[path = "cli/guest.rs"]
 mod guest;
 #[path = "cli/keys.rs"]

@@ -10,6 +10,31 @@ use crate::progress::Progress;
 use crate::spec::{Component, NodeSpec};
 use crate::store::{Archive, Member, Store};
 
+/// An artifact, and what a plan wants of it.
+pub(super) enum Wanted<'plan> {
+    /// Its bytes.
+    File(&'plan Artifact),
+    /// Members of it.
+    Archive(&'plan Artifact),
+}
+
+impl<'plan> Wanted<'plan> {
+    pub(super) fn artifact(&self) -> &'plan Artifact {
+        match self {
+            Self::File(artifact) | Self::Archive(artifact) => artifact,
+        }
+    }
+}
+
+/// The artifacts that `plan` names.
+pub(super) fn artifacts(plan: &Plan) -> impl Iterator<Item = Wanted<'_>> {
+    plan.root.values().filter_map(|edit| match edit {
+        RootEdit::Write { body: Body::Artifact(artifact), .. } => Some(Wanted::File(artifact)),
+        RootEdit::Unpack { archive, .. } => Some(Wanted::Archive(archive)),
+        _ => None,
+    })
+}
+
 /// All artifacts of one plan, verified.
 pub(super) struct Goods {
     files: BTreeMap<Artifact, FileRange>,
@@ -19,25 +44,21 @@ pub(super) struct Goods {
 impl Goods {
     /// Gets everything `plan` names, all of it before the first byte is written.
     pub(super) fn get(plan: &Plan, store: &Store, progress: &dyn Progress) -> Result<Self, BakeError> {
-        let (mut files, mut archives) = (Vec::new(), Vec::new());
-        for edit in plan.root.values() {
-            match edit {
-                RootEdit::Write { body: Body::Artifact(artifact), .. } => files.push(artifact.clone()),
-                RootEdit::Unpack { archive, .. } => archives.push(archive.clone()),
-                _ => {}
-            }
-        }
-        let all: Vec<Artifact> = files.iter().chain(&archives).cloned().collect();
+        let all: Vec<Artifact> = artifacts(plan).map(|wanted| wanted.artifact().clone()).collect();
         // Held until the end, so that nothing of it is pruned before its turn comes.
         let _held = store.get_all(&all, progress).map_err(BakeError::Store)?;
         let mut goods = Self { files: BTreeMap::new(), archives: BTreeMap::new() };
-        for artifact in files {
-            let file = store.get(&artifact, progress).map_err(BakeError::Store)?;
-            goods.files.insert(artifact, FileRange::whole(file));
-        }
-        for artifact in archives {
-            let archive = store.archive(&artifact, progress).map_err(BakeError::Store)?;
-            goods.archives.insert(artifact, archive);
+        for wanted in artifacts(plan) {
+            match wanted {
+                Wanted::File(artifact) => {
+                    let file = store.get(artifact, progress).map_err(BakeError::Store)?;
+                    goods.files.insert(artifact.clone(), FileRange::whole(file));
+                }
+                Wanted::Archive(artifact) => {
+                    let archive = store.archive(artifact, progress).map_err(BakeError::Store)?;
+                    goods.archives.insert(artifact.clone(), archive);
+                }
+            }
         }
         Ok(goods)
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::error::BakeError;
-use crate::artifact::{Artifact, Locked};
+use crate::artifact::{Artifact, Checksum, Locked};
 use crate::progress::Progress;
 use crate::spec::{self, BaseSource, Choice, Component, NodeSpec, Runtime};
-use crate::store::{Pins, Store, StoreError, StoreOptions};
+use crate::store::{Pin, Pins, Store, StoreError, StoreOptions};
 
 /// Everything one lock is asked for.
 #[derive(Debug, Clone)]
@@ -65,9 +65,7 @@ pub fn lock(request: &LockRequest, progress: &dyn Progress) -> Result<LockSummar
     let spec = settle(request, &pins, &store, progress)?;
     check_name(&request.update, &spec)?;
 
-    for choice in spec.choices.iter().filter(|choice| is_used(choice.component, &spec)) {
-        pins.choose(choice.component.name(), &choice.asked, &choice.release.to_string());
-    }
+    choose(&spec, &mut pins);
     let parts = parts(&spec);
     let (kept, open): (Vec<&Part>, Vec<&Part>) =
         parts.iter().partition(|part| pins.pin(&part.artifact.url).is_some() && !request.update.covers(&part.name));
@@ -77,8 +75,36 @@ pub fn lock(request: &LockRequest, progress: &dyn Progress) -> Result<LockSummar
         (pin.name, pin.release) = (Some(part.name.clone()), part.release.clone());
         pins.insert(&part.artifact.url, pin);
     }
+    pins.set_complete(true);
     pins.save(&request.file).map_err(BakeError::Store)?;
     Ok(LockSummary { resolved: open.len(), kept: kept.len(), warnings: spec.warnings })
+}
+
+/// Writes down which releases the node is made of.
+pub(super) fn choose(spec: &NodeSpec, pins: &mut Pins) {
+    for choice in spec.choices.iter().filter(|choice| is_used(choice.component, spec)) {
+        pins.choose(choice.component.name(), &choice.asked, &choice.release.to_string());
+    }
+}
+
+/// Writes down of what each file is, and beside those that are `here` what is `known` of those that the first boot is to
+/// fetch. Answers whether all that the node needs is written down.
+pub(super) fn label(spec: &NodeSpec, here: &[Artifact], known: &Pins, pins: &mut Pins) -> bool {
+    for Part { name, release, artifact } in parts(spec) {
+        let url = &artifact.url;
+        let pin = pins.pin(url).cloned().or_else(|| match &artifact.checksum {
+            _ if here.contains(&artifact) => None,
+            Checksum::Pinned(digest) => {
+                let bare = Pin { name: None, release: None, digest: digest.clone(), size: None, key: None };
+                Some(known.pin(url).cloned().unwrap_or(bare))
+            }
+            Checksum::File { .. } => known.pin(url).cloned(),
+        });
+        if let Some(pin) = pin {
+            pins.insert(url, Pin { name: Some(name), release, ..pin });
+        }
+    }
+    parts(spec).iter().map(|part| &part.artifact).chain(here).all(|artifact| pins.pin(&artifact.url).is_some())
 }
 
 /// The node with every version settled: as it is locked, else as upstream's marker says, else as it is known here.

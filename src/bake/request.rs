@@ -32,16 +32,33 @@ pub(super) fn open_base(
     let unpack = |packed: &Arc<HostFile>, raw: &mut File, progress: &dyn Progress| {
         image::unpack(packed, raw, progress).map(drop)
     };
-    if spec.base.format == Some(BaseFormat::Qcow2) {
-        return Err(BakeError::Format { base: spec.base.name.clone() });
-    }
     let file = match &spec.base.source {
         BaseSource::Vendor(artifact) => store.base(artifact, progress, unpack).map_err(BakeError::Store)?,
         BaseSource::File(path) => store.unpacked(path, progress, unpack).map_err(BakeError::Store)?,
-        BaseSource::Archive(name) if request.store.offline => cached_base(name, &request.archive, store)?,
-        BaseSource::Archive(name) => prepare_base(name, &request.archive, false, store, progress)?,
+        BaseSource::Archive(name) => archive_base(name, request, store, progress)?,
     };
     Ok(Arc::new(FileDisk::new(file)))
+}
+
+/// Refuses a base image that is not read yet, before it is fetched.
+pub(super) fn check_format(spec: &NodeSpec) -> Result<(), BakeError> {
+    match spec.base.format {
+        Some(BaseFormat::Qcow2) => Err(BakeError::Format { base: spec.base.name.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// The base image `name` of the Debian archive, made now if the cache does not hold it and the network is on.
+pub(super) fn archive_base(
+    name: &str,
+    request: &BakeRequest,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Arc<HostFile>, BakeError> {
+    if request.store.offline {
+        return cached_base(name, &request.archive, store);
+    }
+    prepare_base(name, &request.archive, false, store, progress)
 }
 
 /// The base image `name` of the Debian archive if the cache holds it: making it needs the network.

@@ -65,6 +65,27 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Get all that a bake needs from the network, into the cache or a folder for a site without network
+    ///
+    /// Prints the files as `sha256sum -c` reads them.
+    Fetch {
+        /// Board or platform, as in a bake
+        profile: String,
+        /// The node's name, as in a bake
+        node: String,
+        #[command(flatten)]
+        options: Box<NodeOptions>,
+        #[command(flatten)]
+        sources: Box<SourceArguments>,
+        #[command(flatten)]
+        archive: ArchiveArguments,
+        /// Collect the files here, for `--offline --mirror DIR --lock DIR/imgbake.lock`; may hold others already
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Say nothing but notes, warnings and errors
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Resolve what a node is made of and write it down in imgbake.lock; several nodes add to one file
     Lock {
         /// Board or platform, as in a bake
@@ -270,6 +291,12 @@ pub struct SourceArguments {
     /// What `imgbake lock` wrote, or digests by URL [default: imgbake.lock in this folder]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
+    /// Take no more than this from the network in a second, e.g. 2MiB, all downloads together
+    #[arg(long, value_name = "SIZE", value_parser = imgbake::parse_size)]
+    pub limit_rate: Option<u64>,
+    /// Downloads at once
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub connections: u8,
     #[command(flatten)]
     pub cache: CacheArgument,
 }

@@ -34,6 +34,11 @@ impl Places {
         self.config.join("keys")
     }
 
+    /// The user's list of mirrors.
+    pub fn mirrors(&self) -> PathBuf {
+        self.config.join("mirrors.yaml")
+    }
+
     /// The digests that unsigned files had on first use.
     pub fn first_use(&self) -> PathBuf {
         self.config.join("first-use.yaml")

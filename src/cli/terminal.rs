@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use imgbake::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::total::Total;
+
 /// How often a step tells how far it is where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Steps of up to this count things, larger ones bytes.
@@ -21,6 +23,8 @@ pub struct Terminal {
     quiet: bool,
     /// Each thread's steps, the innermost last.
     steps: Mutex<HashMap<ThreadId, Vec<Step>>>,
+    /// Of the steps that are one to the user, while there are such.
+    total: Mutex<Option<Total>>,
 }
 
 struct Step {
@@ -47,7 +51,7 @@ impl Terminal {
     /// Progress on standard error; with `quiet` only notes are shown.
     pub fn new(quiet: bool) -> Self {
         let bars = (std::io::stderr().is_terminal() && !quiet).then(MultiProgress::new);
-        Self { bars, quiet, steps: Mutex::default() }
+        Self { bars, quiet, steps: Mutex::default(), total: Mutex::default() }
     }
 
     /// The last line of a command that went well.
@@ -60,6 +64,13 @@ impl Terminal {
     fn steps(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Step>>> {
         // A panic in another thread does not make the list of steps wrong.
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the total, if there is one.
+    fn total(&self, tell: impl FnOnce(&mut Total)) {
+        if let Some(total) = self.total.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            tell(total);
+        }
     }
 
     fn line(&self, text: &str) {
@@ -81,11 +92,13 @@ impl Progress for Terminal {
         if self.bars.is_none() && !self.quiet {
             self.line(step);
         }
+        self.total(|all| all.begin(self.bars.as_ref(), total));
         let step = Step { name: step.to_owned(), bar, last_line: Instant::now() };
         self.steps().entry(thread::current().id()).or_default().push(step);
     }
 
     fn advance(&self, amount: u64) {
+        self.total(|all| all.advance(amount));
         let line = self.steps().get_mut(&thread::current().id()).and_then(|steps| {
             let step = steps.last_mut()?;
             step.bar.inc(amount);
@@ -99,6 +112,7 @@ impl Progress for Terminal {
     fn end(&self) {
         let ended = self.steps().get_mut(&thread::current().id()).and_then(Vec::pop);
         if let Some(step) = ended {
+            self.total(|all| all.end(step.bar.length(), step.bar.position()));
             step.bar.finish_and_clear();
         }
     }
@@ -106,9 +120,21 @@ impl Progress for Terminal {
     fn note(&self, line: &str) {
         self.line(line);
     }
+
+    fn begin_all(&self, files: usize) {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(Total::new(files));
+    }
+
+    fn end_all(&self) {
+        let total = self.total.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(total) = total {
+            total.clear();
+        }
+    }
 }
 
-fn visible(step: &str, total: Option<u64>) -> ProgressBar {
+/// A bar for a terminal, in the form that fits its length.
+pub fn visible(step: &str, total: Option<u64>) -> ProgressBar {
     let template = match total {
         Some(0..=MOST_THINGS) => "{msg:<40!} [{bar:24}] {pos}/{len}",
         Some(_) => "{msg:<40!} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec}",

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -128,8 +128,8 @@ impl Archive {
     /// Reads the list of members of the tar archive `file`, called `name` in messages.
     fn open(file: &Arc<HostFile>, name: &str) -> Result<Self, StoreError> {
         let damaged = |error: io::Error| corrupt(name)(&error.to_string());
-        let input = || File::open(file.path()).map_err(StoreError::cache("open", file.path()));
-        let mut raw = tar::Archive::new(BufReader::new(input()?));
+        let input = || BufReader::new(Reader { file, at: 0 });
+        let mut raw = tar::Archive::new(input());
         for entry in raw.entries_with_seek().map_err(damaged)?.raw(true) {
             let entry = entry.map_err(damaged)?;
             let kind = entry.header().entry_type();
@@ -142,7 +142,7 @@ impl Archive {
                 return Err(corrupt(name)("it has an oversized extension header"));
             }
         }
-        let mut archive = tar::Archive::new(BufReader::new(input()?));
+        let mut archive = tar::Archive::new(input());
         let mut members = Vec::new();
         let mut kinds = BTreeMap::new();
         for entry in archive.entries_with_seek().map_err(damaged)? {
@@ -165,6 +165,35 @@ impl Archive {
     #[must_use]
     pub fn member(&self, path: &str) -> Option<&Member> {
         self.members.iter().rev().find(|member| member.path == path)
+    }
+}
+
+/// Reads a file that others read as well, from a position of its own.
+struct Reader<'a> {
+    file: &'a HostFile,
+    at: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.file.size().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let len = left.min(buffer.len());
+        let now = buffer.get_mut(..len).unwrap_or_default();
+        self.file.read_at(self.at, now).map_err(io::Error::other)?;
+        self.at = self.at.saturating_add(len as u64);
+        Ok(len)
+    }
+}
+
+impl Seek for Reader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(distance) => self.file.size().checked_add_signed(distance),
+            SeekFrom::Current(distance) => self.at.checked_add_signed(distance),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -112,6 +112,34 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A file that does not end where every file has ended. Nothing of it was kept.
+    #[error("`{}` is longer than {limit} bytes, longer than any file that goes into an image", shown(url))]
+    Endless {
+        /// The URL.
+        url: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The user's list of mirrors is not what it should be.
+    #[error("cannot parse `{}`: line {line}, column {column}: {message}", path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column, from 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// The folder that files are collected in cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Collect {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The bytes are not those that were asked for. Nothing of them was kept.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
@@ -375,6 +403,14 @@ impl StoreError {
                 "the publisher is known to sign it, so nothing unsigned is taken: try again, use `--mirror DIR_OR_URL` \
                  that serves the signature too, or pin the file's digest in `imgbake.lock`"
             }
+            Self::Redirects { .. } | Self::Endless { .. } => {
+                "the server does not work as it should: look for a filter on this network, or use `--mirror DIR_OR_URL`"
+            }
+            Self::Configuration { .. } => {
+                "`mirrors:` is a list of `- {prefix: https://dl.k8s.io/, to: https://mirror.example/k8s/}`; \
+                 without `prefix` an entry is like `--mirror`"
+            }
+            Self::Collect { .. } => "use a folder that you may write to, on a disk with room",
             Self::Replaced(replaced) => {
                 return Some(format!(
                     "find out from its publisher whether that is right; then remove its entry from `{}`, \
@@ -387,7 +423,7 @@ impl StoreError {
             Self::WriteLock { .. } => "lock into a folder that you may write to (`--lock FILE`)",
             Self::NotListed { .. } => "check the URL's file name, or pin the file's digest in `imgbake.lock`",
             Self::NoChecksum { .. } => {
-                "checksums are taken from the publisher only, never from a mirror: \
+                "checksums that nobody signed are taken from the publisher only, never from a mirror: \
                  pin the file's digest in `imgbake.lock` to do without"
             }
             Self::Offline { missing } => return Some(offline_hint(missing)),
@@ -450,7 +486,14 @@ fn free_bytes(_path: &Path) -> Option<u64> {
 fn offline_hint(missing: &[Missing]) -> String {
     let place = missing.first().map_or("HOST/PATH".to_owned(), |missing| shown(&missing.url).into_owned());
     let place = place.split_once("://").map_or(place.as_str(), |(_, rest)| rest);
-    format!("run once without `--offline`, or use `--mirror DIR` where the file is `DIR/{place}`")
+    let lock = match missing.iter().any(|missing| missing.checksum_file.is_some()) {
+        true => ", with `--lock FILE` for what nobody signs",
+        false => "",
+    };
+    format!(
+        "run once without `--offline`, or use `--mirror DIR` where the file is `DIR/{place}`{lock}; \
+         `imgbake fetch --to DIR` makes such a folder where there is a network"
+    )
 }
 
 fn missing_list(missing: &[Missing]) -> String {

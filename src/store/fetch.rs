@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::cache::Shelf;
 use super::error::{shown, with_causes};
@@ -17,6 +17,7 @@ use crate::disk::HostFile;
 use crate::progress::Progress;
 
 /// A verified artifact.
+#[derive(Debug, Clone)]
 pub(super) struct Blob {
     pub(super) file: Arc<HostFile>,
     pub(super) sha256: Digest,
@@ -31,8 +32,19 @@ pub(super) struct Expected<'a> {
 }
 
 impl Store {
-    /// The artifact, from the cache or from where it can be had.
+    /// The artifact; once found, nothing about it is looked up again.
     pub(super) fn blob(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Blob, StoreError> {
+        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blob) = found().get(artifact) {
+            return Ok(blob.clone());
+        }
+        let blob = self.find(artifact, progress)?;
+        found().insert(artifact.clone(), blob.clone());
+        Ok(blob)
+    }
+
+    /// The artifact, from the cache or from where it can be had.
+    fn find(&self, artifact: &Artifact, progress: &dyn Progress) -> Result<Blob, StoreError> {
         let location = Location::parse(&artifact.url)?;
         let known = |digest, origin| Expected { digest, origin, signature: None };
         match (&artifact.checksum, self.locked(artifact)) {
@@ -85,8 +97,20 @@ impl Store {
         Some((digest, Origin::LockFile(self.pins.path().to_owned())))
     }
 
-    /// The artifact of this digest, if it is in the cache.
+    /// The artifact of this digest, if it is in the cache; found once, it stays open.
     pub(super) fn cached(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blob) = open().get(digest) {
+            return Ok(Some(blob.clone()));
+        }
+        let found = self.find_blob(digest)?;
+        if let Some(blob) = &found {
+            open().insert(digest.clone(), blob.clone());
+        }
+        Ok(found)
+    }
+
+    fn find_blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let sha256 = match digest {
             Digest::Sha256(_) => digest.clone(),
             // Blobs are named by their sha256; the index knows which one has this sha512.

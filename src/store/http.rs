@@ -14,6 +14,7 @@ use super::StoreError;
 use super::error::with_causes;
 use super::location::is_https;
 use super::part::Part;
+use super::rate::Rate;
 use crate::progress::Progress;
 
 /// So much more than ever before counts as progress, after which a failure is the first one again.
@@ -46,11 +47,22 @@ impl Default for Patience {
     }
 }
 
+/// What a download may take of the network and of the disk.
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub(super) rate: Rate,
+    /// Bytes of the longest file.
+    pub(super) longest: u64,
+    /// When the store was opened, in seconds since 1970: for servers that say until when to wait, but not what time it is.
+    pub(super) now: i64,
+}
+
 /// An HTTP client.
 #[derive(Debug)]
 pub(super) struct Client {
     agent: Agent,
     patience: Patience,
+    limits: Limits,
     /// Servers that all tries failed to reach; they get a single one from then on.
     silent: Mutex<BTreeSet<String>>,
 }
@@ -81,7 +93,7 @@ impl Failure {
 }
 
 impl Client {
-    pub(super) fn new(patience: Patience, proxy: Option<Proxy>) -> Self {
+    pub(super) fn new(patience: Patience, proxy: Option<Proxy>, limits: Limits) -> Self {
         let agent = Agent::config_builder()
             .proxy(proxy)
             .http_status_as_error(false)
@@ -94,7 +106,7 @@ impl Client {
             .tls_config(ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build())
             .build()
             .new_agent();
-        Self { agent, patience, silent: Mutex::default() }
+        Self { agent, patience, limits, silent: Mutex::default() }
     }
 
     /// Appends to `part` until it is complete, or the server says that it is. Answers whether the server
@@ -182,7 +194,7 @@ impl Client {
     fn attempt_small(&self, url: &str, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut response = self.request(url, None)?;
         if response.status() != 200 {
-            return Err(refused(url, &response));
+            return Err(refused(url, &response, self.limits.now));
         }
         let mut bytes = Vec::new();
         let mut reader = response.body_mut().as_reader().take(limit + 1);
@@ -198,7 +210,7 @@ impl Client {
         let response =
             request.config().https_only(is_https(url)).build().call().map_err(|error| failure(url, error))?;
         if response.status() != 200 {
-            return Err(refused(url, &response));
+            return Err(refused(url, &response, self.limits.now));
         }
         let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         Ok(length.and_then(|text| text.trim().parse().ok()))
@@ -229,14 +241,17 @@ impl Client {
             // Nothing is left to send: either it is complete, or what is here belongs to another file.
             416 if part.is_complete() => return Ok(false),
             416 if part.len() > 0 => return Err(range_lie(url, part, Some("416 Range Not Satisfiable".to_owned()))),
-            _ => return Err(refused(url, &response)),
+            _ => return Err(refused(url, &response, self.limits.now)),
         };
+        if promised.is_some_and(|promised| promised > self.limits.longest) {
+            return Err(endless(url, part, self.limits.longest));
+        }
         *validator = strong_validator(response.headers());
         let web_page = response.body().mime_type() == Some("text/html");
         part.expect(promised);
         progress.begin(name, promised);
         progress.advance(part.len());
-        let result = copy_body(url, response, part, promised, progress);
+        let result = copy_body(url, response, part, promised, &self.limits, progress);
         progress.end();
         result.map(|()| web_page)
     }
@@ -261,10 +276,11 @@ fn copy_body(
     mut response: Response<Body>,
     part: &mut Part,
     promised: Option<u64>,
+    limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<(), Failure> {
     let mut reader = response.body_mut().as_reader();
-    let mut buffer = vec![0; 256 << 10];
+    let mut buffer = vec![0; limits.rate.piece()];
     let truncated = |part: &Part| {
         promised
             .filter(|promised| part.len() < *promised)
@@ -276,6 +292,10 @@ fn copy_body(
             Ok(read) => {
                 part.append(buffer.get(..read).unwrap_or_default()).map_err(Failure::last)?;
                 progress.advance(read as u64);
+                if part.len() > limits.longest {
+                    return Err(endless(url, part, limits.longest));
+                }
+                limits.rate.pass(read);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -284,6 +304,11 @@ fn copy_body(
             Err(error) => return Err(failure(url, error.into())),
         }
     }
+}
+
+/// More than any file has: nothing of it is kept.
+fn endless(url: &str, part: &mut Part, limit: u64) -> Failure {
+    Failure::last(part.restart().err().unwrap_or_else(|| StoreError::Endless { url: url.to_owned(), limit }))
 }
 
 /// The server's range is not the one that was asked for: start over, without one.
@@ -315,14 +340,33 @@ fn strong_validator(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A status that brings no file.
-fn refused(url: &str, response: &Response<Body>) -> Failure {
+fn refused(url: &str, response: &Response<Body>, now: i64) -> Failure {
     let status = response.status().as_u16();
-    let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let again = match status {
-        408 | 425 | 429 | 500..=599 => wait.map_or(Again::Soon, |seconds| Again::After(Duration::from_secs(seconds))),
+        408 | 425 | 429 | 500..=599 => retry_after(response.headers(), now).map_or(Again::Soon, Again::After),
         _ => Again::Never,
     };
     Failure { error: StoreError::Status { url: url.to_owned(), status }, again }
+}
+
+/// How long the server asks to wait (RFC 9110, section 10.2.3): seconds, or a date, which is compared to the server's own
+/// clock where the answer tells it, else to `now`.
+fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).map(str::trim);
+    let wanted = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = wanted.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = text(header::DATE).and_then(http_date).unwrap_or(now);
+    Some(Duration::from_secs(http_date(wanted)?.saturating_sub(now).try_into().unwrap_or(0)))
+}
+
+/// Seconds since 1970 from `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send.
+fn http_date(text: &str) -> Option<i64> {
+    let form = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::PrimitiveDateTime::parse(text, form).ok().map(|date| date.assume_utc().unix_timestamp())
 }
 
 /// What ureq's error means, and whether another try could help.
@@ -350,5 +394,34 @@ fn failure(url: &str, error: ureq::Error) -> Failure {
         }
         ureq::Error::Io(error) => Failure::soon(StoreError::Unreachable { url, source: error.into() }),
         error => Failure::soon(StoreError::Unreachable { url, source: error.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(headers: &[(header::HeaderName, &str)]) -> Option<u64> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        retry_after(&headers, 784_111_770).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn a_server_asks_to_wait_for_seconds_or_until_a_date() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0", Some(0)),
+            (date, Some(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-5", None),
+            ("soon", None),
+            ("Sun, 36 Nov 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(wait(&[(header::RETRY_AFTER, text)]), expected, "{text}");
+        }
+        let its_clock = (header::DATE, "Sun, 06 Nov 1994 08:49:35 GMT");
+        assert_eq!(wait(&[(header::RETRY_AFTER, date), its_clock]), Some(2));
+        assert_eq!(wait(&[]), None);
     }
 }

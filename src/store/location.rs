@@ -3,45 +3,13 @@
 //! A mirror serves the same host and path below a prefix of its own:
 //! `DIR/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use ureq::http::Uri;
 
 use super::StoreError;
-
-/// A place that serves upstream's files, with no say in what they should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mirror {
-    /// A folder of this machine.
-    Folder(PathBuf),
-    /// An HTTP or HTTPS URL.
-    Http(String),
-}
-
-impl FromStr for Mirror {
-    type Err = Infallible;
-
-    /// `http://…` and `https://…` are URLs, anything else is a folder (`file://` may stand before it).
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if is_http(text) {
-            Self::Http(text.trim_end_matches('/').to_owned())
-        } else {
-            Self::Folder(PathBuf::from(text.strip_prefix("file://").unwrap_or(text)))
-        })
-    }
-}
-
-impl fmt::Display for Mirror {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder) => write!(f, "{}", folder.display()),
-            Self::Http(url) => write!(f, "{url}"),
-        }
-    }
-}
+use super::mirror::Mirror;
 
 /// Where bytes are read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,24 +91,49 @@ impl Location {
         }
     }
 
+    /// Where a folder that holds files under host and path has it.
+    pub(super) fn below(&self, folder: &Path) -> Option<PathBuf> {
+        let Kind::Http { host, path, .. } = &self.kind else { return None };
+        let escaped = format!("{host}{path}");
+        Some(folder.join(decoded(&escaped).unwrap_or(escaped)))
+    }
+
     /// Where `mirror` would have it; a folder may hold it under the escaped or the plain name.
     pub(super) fn at(&self, mirror: &Mirror) -> Vec<Place> {
         let Kind::Http { host, path, query } = &self.kind else { return Vec::new() };
         match mirror {
-            Mirror::Folder(folder) => {
-                let escaped = format!("{host}{path}");
-                let plain = decoded(&escaped).unwrap_or_else(|| escaped.clone());
-                let mut places = vec![Place::File(folder.join(&plain))];
-                if plain != escaped {
-                    places.push(Place::File(folder.join(escaped)));
+            Mirror::Folder(_) | Mirror::Http(_) => place_below(mirror, &format!("{host}{path}"), query.as_deref()),
+            Mirror::Rewrite { prefix, to } => {
+                let scheme = if is_https(&self.url) { "https" } else { "http" };
+                let bare = format!("{scheme}://{host}{path}");
+                match bare.strip_prefix(prefix.as_str()) {
+                    Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                        place_below(to, rest.trim_start_matches('/'), query.as_deref())
+                    }
+                    _ => Vec::new(),
                 }
-                places
-            }
-            Mirror::Http(prefix) => {
-                let query = query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-                vec![Place::Http(format!("{prefix}/{host}{path}{query}"))]
             }
         }
+    }
+}
+
+/// The places of the relative `path` below a folder or a URL; a rewrite of rewrites has none.
+fn place_below(mirror: &Mirror, path: &str, query: Option<&str>) -> Vec<Place> {
+    match mirror {
+        Mirror::Folder(folder) => {
+            let plain = decoded(path).unwrap_or_else(|| path.to_owned());
+            // An escaped slash at the start must not make it absolute.
+            let mut places = vec![Place::File(folder.join(plain.trim_start_matches('/')))];
+            if plain != path {
+                places.push(Place::File(folder.join(path)));
+            }
+            places
+        }
+        Mirror::Http(prefix) => {
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            vec![Place::Http(format!("{prefix}/{path}{query}"))]
+        }
+        Mirror::Rewrite { .. } => Vec::new(),
     }
 }
 
@@ -188,6 +181,27 @@ mod tests {
             places(url, "https://mirror.example/k/"),
             ["https://mirror.example/k/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm"]
         );
+    }
+
+    #[test]
+    fn a_prefix_is_rewritten_where_a_part_of_the_path_ends() {
+        let to = |prefix: &str, to: &str, url: &str| {
+            let to = Box::new(to.parse().unwrap());
+            let mirror = Mirror::Rewrite { prefix: prefix.to_owned(), to };
+            Location::parse(url).unwrap().at(&mirror).iter().map(Place::to_string).collect::<Vec<_>>()
+        };
+        let (prefix, url) = ("https://dl.k8s.io", "https://me:secret@dl.k8s.io/release/v1/kubeadm?a=b");
+        assert_eq!(to(prefix, "http://m/k8s", url), ["http://m/k8s/release/v1/kubeadm?a=b"]);
+        assert_eq!(to(prefix, "/usb", url), ["/usb/release/v1/kubeadm"]);
+        assert_eq!(to("https://dl.k8s.io/release", "/usb", url), ["/usb/v1/kubeadm"]);
+        assert_eq!(
+            to("https://github.com", "https://proxy/https://github.com", "https://github.com/a/b"),
+            ["https://proxy/https://github.com/a/b"]
+        );
+        for other in ["https://dl.k8s", "https://dl.k8s.io/rel", "http://dl.k8s.io", "https://example.org"] {
+            assert!(to(other, "/usb", url).is_empty(), "{other}");
+        }
+        assert_eq!(to("https://h", "/usb", "https://h/%2fetc/passwd")[0], "/usb/etc/passwd");
     }
 
     #[test]

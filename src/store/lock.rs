@@ -14,8 +14,10 @@ use super::{Store, StoreError, together};
 use crate::artifact::{Artifact, Checksum};
 use crate::progress::Progress;
 
-const HEAD: &str = "# Made by `imgbake lock`, which adds to it; `imgbake lock --update` renews it. Nothing that is here is resolved anew.\n\
-                    version: 1\n";
+const COMPLETE: &str = "# Made by imgbake: `imgbake lock` adds to it, and with `--update` renews it. Nothing that is here is resolved anew.\n\
+                        version: 1\n";
+
+const PARTIAL: &str = "# Made by imgbake: what is not here is recognised as without this file.\n";
 
 impl Store {
     /// What a lock file is to say of each of these, learnt now, in their order.
@@ -90,7 +92,7 @@ impl Pins {
     fn text(&self) -> String {
         // A JSON string is a YAML string, whatever is in it.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut text = HEAD.to_owned();
+        let mut text = if self.is_complete() { COMPLETE } else { PARTIAL }.to_owned();
         text.push_str(if self.releases.is_empty() { "releases: []\n" } else { "releases:\n" });
         for ((name, asked), release) in &self.releases {
             let (name, asked, release) = (quoted(name), quoted(asked), quoted(release));
@@ -136,6 +138,9 @@ mod tests {
         let mut pins = Pins::empty(Path::new("imgbake.lock"));
         assert_eq!(Pins::parse(&pins.text(), Path::new("imgbake.lock")).unwrap(), pins);
         pins.choose("kubernetes", "1.36", "1.36.9");
+        let mut partial = pins.clone();
+        partial.set_complete(false);
+        assert_eq!(Pins::parse(&partial.text(), Path::new("imgbake.lock")).unwrap(), partial);
         let digest = "6a849c07d3e1c708f5c40f1ac8be03a56124204dfc7e1931e4113634019c0dad".parse().unwrap();
         let full = Pin {
             name: Some("kubernetes".to_owned()),
@@ -149,7 +154,7 @@ mod tests {
         pins.insert("https://a/", bare);
         assert_eq!(Pins::parse(&pins.text(), Path::new("imgbake.lock")).unwrap(), pins);
         assert_eq!(
-            pins.text().strip_prefix(HEAD).unwrap(),
+            pins.text().strip_prefix(COMPLETE).unwrap(),
             "releases:\n  - name: \"kubernetes\"\n    asked: \"1.36\"\n    release: \"1.36.9\"\nartifacts:\n  \
              - url: \"https://a/\"\n    sha256: \"6a849c07d3e1c708f5c40f1ac8be03a56124204dfc7e1931e4113634019c0dad\"\n  \
              - url: \"https://b/url: \\\"x\\\"\"\n    name: \"kubernetes\"\n    release: \"1.36.9\"\n    \

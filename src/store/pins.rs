@@ -16,7 +16,8 @@
 //! ```
 //!
 //! `key` is the fingerprint of the key whose signature vouched. Only `artifacts`, `url` and a digest must be there: digests
-//! written by hand pin what they speak of. With `version` the file is `imgbake lock`'s, and what is not in it is refused.
+//! written by hand pin what they speak of. With `version` the file holds all that its nodes need, and
+//! what is not in it is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -157,9 +158,8 @@ impl Pins {
         self.artifacts.get(url)
     }
 
-    /// Sets what it says of the artifact at `url`. From now on it is one of `imgbake lock`'s.
+    /// Sets what it says of the artifact at `url`.
     pub fn insert(&mut self, url: &str, pin: Pin) {
-        self.is_complete = true;
         self.artifacts.insert(url.to_owned(), pin);
     }
 
@@ -174,8 +174,14 @@ impl Pins {
     }
 
     /// Whether what it does not hold is refused.
-    pub(super) fn is_complete(&self) -> bool {
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// Says whether what it does not hold is refused.
+    pub fn set_complete(&mut self, is_complete: bool) {
+        self.is_complete = is_complete;
     }
 
     /// The digest of the artifact at `url`.

@@ -1,7 +1,8 @@
 //! What a publisher says of its files: by a checksum file, by a signature over that or over the file itself; and where it
 //! signs nothing, by what it said first.
 //!
-//! Checksum files come from the publisher only. Signatures may come from a mirror: they speak for themselves.
+//! Checksum files that nobody signed come from the publisher only. Signatures, and what they are over, may come from a
+//! mirror: they speak for themselves. The publisher is asked first all the same, as a mirror's may be out of date.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::{shown, with_causes};
 use super::fetch::{Blob, Expected};
 use super::location::{Location, Place, is_http};
-use super::{Missing, Origin, Replaced, SignatureError, Store, StoreError, checksums};
+use super::{Missing, Origin, Replaced, SignatureError, Store, StoreError, TEXT_LIMIT, checksums};
 use crate::artifact::{Artifact, Digest, Signature, Signed};
 use crate::progress::Progress;
 
@@ -35,6 +36,18 @@ pub(super) struct FileSignature<'a> {
     by: &'a str,
     /// The signature's URL.
     url: &'a str,
+}
+
+/// A checksum file whose signature is good.
+pub(super) struct SignedChecksums {
+    /// What was signed of it.
+    pub(super) text: String,
+    /// The file itself.
+    pub(super) bytes: Vec<u8>,
+    /// The signature's URL and bytes, where that is another file.
+    pub(super) signature: Option<(String, Vec<u8>)>,
+    /// Fingerprint of the key that made it.
+    pub(super) key: String,
 }
 
 impl Store {
@@ -123,7 +136,7 @@ impl Store {
                 let origin = Origin::ChecksumFile(checksum_file.to_owned());
                 let expected = Expected { digest, origin, signature: Some(signature) };
                 self.exactly(artifact, &location, &expected, progress)?;
-                let key = self.cache.recall(&signature_mark(signature.by, &expected.digest));
+                let key = self.file_signer(artifact, &expected.digest);
                 return Ok((expected.digest, key));
             }
             None if is_http(checksum_file) => {
@@ -187,33 +200,69 @@ impl Store {
         if let Some(listing) = seen().get(&key) {
             return Ok(Arc::clone(listing));
         }
-        if artifact.signature.is_none() && is_open_to_forgery(file) {
-            progress.note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
-        }
-        let bytes = self.upstream(file, progress).map_err(|error| match error {
-            StoreError::Offline { .. } => {
-                let missing = Missing { url: artifact.url.clone(), checksum_file: Some(file.to_owned()) };
-                StoreError::Offline { missing: vec![missing] }
-            }
-            source => StoreError::NoChecksum { url: artifact.url.clone(), source: Box::new(source) },
-        })?;
-        let plain = || String::from_utf8_lossy(&bytes).into_owned();
         let (text, signer) = match &artifact.signature {
-            Some(Signature { by, over: Signed::ClearSignedChecksums }) => {
-                let checked = self.keys.check_message(by, &bytes, self.now);
-                let (text, signer) = checked.map_err(|source| refused(file, file, source))?;
-                (text, Some(signer))
+            Some(signature) if !matches!(signature.over, Signed::File(_)) => {
+                let signed = self.signed_checksums(&artifact.url, file, signature, progress)?;
+                (signed.text, Some(signed.key))
             }
-            Some(Signature { by, over: Signed::Checksums(url) }) => {
-                let check = |signature: &[u8]| self.keys.check(by, signature, self.now, || Ok(bytes.as_slice()));
-                let signer = self.check_signature(file, url, &check, progress)?;
-                (plain(), Some(signer))
+            signature => {
+                if signature.is_none() && is_open_to_forgery(file) {
+                    progress
+                        .note(&format!("`{}` comes over plain http: anybody on the way can change it", shown(file)));
+                }
+                let bytes = self.upstream(file, progress).map_err(|error| no_checksum(&artifact.url, file, error))?;
+                (String::from_utf8_lossy(&bytes).into_owned(), None)
             }
-            Some(Signature { over: Signed::File(_), .. }) | None => (plain(), None),
         };
         let listing = Arc::new(Listing { text, key: signer });
         seen().insert(key, Arc::clone(&listing));
         Ok(listing)
+    }
+
+    /// The checksum file `file` with a good signature, from its publisher, else from the first mirror that has one.
+    pub(super) fn signed_checksums(
+        &self,
+        url: &str,
+        file: &str,
+        signature: &Signature,
+        progress: &dyn Progress,
+    ) -> Result<SignedChecksums, StoreError> {
+        let (mirrors, upstream): (Vec<_>, Vec<_>) =
+            self.places(&Location::parse(file)?).into_iter().partition(|(_, mirror)| *mirror);
+        let mut first = None;
+        for (place, mirror) in upstream.into_iter().chain(mirrors) {
+            match self.signed_checksums_at(url, file, &place, signature, progress) {
+                Ok(checksums) => return Ok(checksums),
+                Err(error) => {
+                    if mirror {
+                        progress.note(&format!("mirror: {}", with_causes(&error)));
+                    }
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| no_checksum(url, file, StoreError::Offline { missing: Vec::new() })))
+    }
+
+    fn signed_checksums_at(
+        &self,
+        url: &str,
+        file: &str,
+        place: &Place,
+        signature: &Signature,
+        progress: &dyn Progress,
+    ) -> Result<SignedChecksums, StoreError> {
+        let bytes = self.small(place, TEXT_LIMIT, progress).map_err(|error| no_checksum(url, file, error))?;
+        let by = &signature.by;
+        let Signed::Checksums(signature_url) = &signature.over else {
+            let checked = self.keys.check_message(by, &bytes, self.now);
+            let (text, key) = checked.map_err(|source| refused(file, &place.to_string(), source))?;
+            return Ok(SignedChecksums { text, bytes, signature: None, key });
+        };
+        let check = |signature: &[u8]| self.keys.check(by, signature, self.now, || Ok(bytes.as_slice()));
+        let (key, signature) = self.check_signature(file, signature_url, &check, progress)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(SignedChecksums { text, bytes, signature: Some((signature_url.clone(), signature)), key })
     }
 
     /// Checks the signature over the artifact at `url` itself, whose bytes are in `path` and have the expected digest;
@@ -236,21 +285,28 @@ impl Store {
         let check = |bytes: &[u8]| self.keys.check(signature.by, bytes, self.now, open);
         let result = self.check_signature(url, signature.url, &check, progress);
         progress.end();
-        self.cache.remember(&mark, &result?)
+        self.cache.remember(&mark, &result?.0)
     }
 
-    /// Gets the signature at `url` from the first place that has a good one, by `check`.
+    /// The fingerprint of the key whose signature over the artifact itself, with this digest, was found good.
+    pub(super) fn file_signer(&self, artifact: &Artifact, digest: &Digest) -> Option<String> {
+        let signature = artifact.signature.as_ref().filter(|signature| matches!(signature.over, Signed::File(_)))?;
+        self.cache.recall(&signature_mark(&signature.by, digest))
+    }
+
+    /// Gets the signature at `url` from the first place that has a good one, by `check`; answers the fingerprint, and
+    /// the signature itself.
     fn check_signature(
         &self,
         file: &str,
         url: &str,
         check: &dyn Fn(&[u8]) -> Result<String, SignatureError>,
         progress: &dyn Progress,
-    ) -> Result<String, StoreError> {
+    ) -> Result<(String, Vec<u8>), StoreError> {
         let mut last = None;
         for (place, mirror) in self.places(&Location::parse(url)?) {
             match self.signature_at(file, &place, check, progress) {
-                Ok(fingerprint) => return Ok(fingerprint),
+                Ok(found) => return Ok(found),
                 Err(error) => {
                     if mirror {
                         progress.note(&format!("mirror: {}", with_causes(&error)));
@@ -269,11 +325,23 @@ impl Store {
         place: &Place,
         check: &dyn Fn(&[u8]) -> Result<String, SignatureError>,
         progress: &dyn Progress,
-    ) -> Result<String, StoreError> {
+    ) -> Result<(String, Vec<u8>), StoreError> {
         let bytes = self
             .small(place, SIGNATURE_LIMIT, progress)
             .map_err(|source| StoreError::NoSignature { file: file.to_owned(), source: Box::new(source) })?;
-        check(&bytes).map_err(|source| refused(file, &place.to_string(), source))
+        let fingerprint = check(&bytes).map_err(|source| refused(file, &place.to_string(), source))?;
+        Ok((fingerprint, bytes))
+    }
+}
+
+/// The error of an artifact at `url` whose checksum file cannot be had.
+fn no_checksum(url: &str, file: &str, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Offline { .. } => {
+            let missing = Missing { url: url.to_owned(), checksum_file: Some(file.to_owned()) };
+            StoreError::Offline { missing: vec![missing] }
+        }
+        source => StoreError::NoChecksum { url: url.to_owned(), source: Box::new(source) },
     }
 }
 

@@ -106,7 +106,7 @@ error: offline, and 7 files are neither in the cache nor in a mirror folder:
   `https://github.com/containernetworking/plugins/releases/download/v1.9.1/cni-plugins-linux-arm64-v1.9.1.tgz`
   `https://github.com/kubernetes-sigs/cri-tools/releases/download/v1.36.0/crictl-v1.36.0-linux-arm64.tar.gz`
 
-hint: run once without `--offline`, or use `--mirror DIR` where the file is `DIR/dl.k8s.io/release/v1.35.9/bin/linux/arm64/kubeadm`
+hint: run once without `--offline`, or use `--mirror DIR` where the file is `DIR/dl.k8s.io/release/v1.35.9/bin/linux/arm64/kubeadm`, with `--lock FILE` for what nobody signs; `imgbake fetch --to DIR` makes such a folder where there is a network
 ",
     );
     assert!(!kitchen.path("imgbake.lock").exists());

@@ -53,6 +53,7 @@ fn every_option_of_the_help_is_explained_and_the_readme_names_no_other() {
     let everything = [
         help.clone(),
         kitchen.ok(&["plan", "--help"]),
+        kitchen.ok(&["fetch", "--help"]),
         kitchen.ok(&["profiles", "--help"]),
         kitchen.ok(&["verify", "--help"]),
         kitchen.ok(&["lock", "--help"]),

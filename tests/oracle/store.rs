@@ -110,8 +110,9 @@ impl Drop for Secure {
 }
 
 impl Secure {
-    /// Serves the files of `folder` with the certificate `cert.pem`, made here, which nobody signed.
-    fn start(folder: &Path) -> Self {
+    /// Serves the files of `folder` with the certificate `cert.pem`, made here, which nobody signed; `mode` is `-WWW` for
+    /// plain files, `-HTTP` for whole answers, headers included.
+    fn start(folder: &Path, mode: &str) -> Self {
         let mut make = Command::new("openssl");
         make.args([
             "req",
@@ -130,7 +131,7 @@ impl Secure {
         run("openssl", make.current_dir(folder));
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-WWW", "-key", "key.pem", "-cert", "cert.pem", "-accept", &address])
+            .args(["s_server", "-quiet", mode, "-key", "key.pem", "-cert", "cert.pem", "-accept", &address])
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -153,7 +154,7 @@ fn a_certificate_that_nobody_signed_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("tool"), b"bytes").unwrap();
     let checksum = published(folder.path(), "tool").checksum;
-    let server = Secure::start(folder.path());
+    let server = Secure::start(folder.path(), "-WWW");
     let cache = tempfile::tempdir().unwrap();
     let artifact = Artifact { url: format!("https://{}/tool", server.address), checksum, signature: None };
     let error = store(cache.path()).get(&artifact, &Silent).unwrap_err();
@@ -174,13 +175,36 @@ fn a_certificate_that_the_system_knows_is_accepted() {
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("tool"), b"bytes").unwrap();
-    let server = Secure::start(folder.path());
-    // The variable is read once for each process: this one is made for it.
+    let server = Secure::start(folder.path(), "-WWW");
+    again(folder.path(), "a_certificate_that_the_system_knows_is_accepted", &server);
+}
+
+/// Runs one test in a process of its own, where the system knows the server's certificate: the variable is read once for
+/// each process.
+fn again(folder: &Path, test: &str, server: &Secure) {
     let status = Command::new(env::current_exe().unwrap())
-        .args(["a_certificate_that_the_system_knows_is_accepted", "--nocapture"])
-        .env("SSL_CERT_FILE", folder.path().join("cert.pem"))
+        .args([test, "--nocapture"])
+        .env("SSL_CERT_FILE", folder.join("cert.pem"))
         .env(TASK, format!("https://{}/tool", server.address))
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+#[test]
+fn a_redirect_from_https_to_plain_http_is_refused() {
+    if let Ok(url) = env::var(TASK) {
+        let cache = tempfile::tempdir().unwrap();
+        let error = store(cache.path()).unverified_text(&url, &Silent).unwrap_err();
+        assert!(matches!(error, StoreError::Insecure { .. }), "{error:?}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "it redirects from https to plain http");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there, and nobody is to find out.
+    let answer = "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/tool\r\nContent-Length: 0\r\n\r\n";
+    fs::write(folder.path().join("tool"), answer).unwrap();
+    let server = Secure::start(folder.path(), "-HTTP");
+    again(folder.path(), "a_redirect_from_https_to_plain_http_is_refused", &server);
 }

@@ -201,7 +201,7 @@ fn a_lock_file_says_where_from_what_how_long_and_who_vouched() {
     let summary = scene.lock(scene.worker(Some("1.36")), Update::Missing);
     assert_eq!(summary, LockSummary { resolved: 8, kept: 0, warnings: Vec::new() });
     let expected = format!(
-        r#"# Made by `imgbake lock`, which adds to it; `imgbake lock --update` renews it. Nothing that is here is resolved anew.
+        r#"# Made by imgbake: `imgbake lock` adds to it, and with `--update` renews it. Nothing that is here is resolved anew.
 version: 1
 releases:
   - name: "cni-plugins"

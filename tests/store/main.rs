@@ -1,6 +1,7 @@
 //! The store against a server that cuts, stalls, lies and redirects, and against itself in another process.
 
 mod bases;
+mod collect;
 #[cfg(target_os = "linux")]
 mod crash;
 mod fetch;
@@ -8,6 +9,8 @@ mod fetch;
 mod kitchen;
 mod locking;
 mod messages;
+mod mirrors;
+mod misbehaviour;
 mod server;
 mod several;
 mod signatures;

@@ -10,6 +10,9 @@ use super::*;
 const NETWORK: &str = "hint: check the network and the proxy (`https_proxy`), or use `--mirror DIR_OR_URL`; \
                        `--defer kubernetes` and `--runtime distro` need fewer downloads";
 
+const BROKEN: &str = "hint: the server does not work as it should: look for a filter on this network, or use \
+                      `--mirror DIR_OR_URL`";
+
 fn error_of(artifact: &Artifact) -> String {
     let cache = tempfile::tempdir().unwrap();
     let report = report(&failure(&store(cache.path()), artifact));
@@ -96,7 +99,7 @@ fn redirects_in_a_circle() {
         reply("302 Found", &[other], b"")
     });
     let url = server.url("a");
-    assert_eq!(error_of(&pinned(&url, b"x")), format!("error: `{url}` redirects too often"));
+    assert_eq!(error_of(&pinned(&url, b"x")), format!("error: `{url}` redirects too often\n{BROKEN}"));
     assert!(server.seen().len() < 20);
 }
 
@@ -128,7 +131,8 @@ fn offline_names_all_that_is_missing_at_once() {
          `https://dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`\n  \
          `https://example.org/b.img.xz` (checksum unknown: only `https://example.org/SHA256SUMS` has it)\n\
          hint: run once without `--offline`, or use `--mirror DIR` where the file is \
-         `DIR/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`"
+         `DIR/dl.k8s.io/release/v1.36.4/bin/linux/arm64/kubeadm`, with `--lock FILE` for what nobody signs; \
+         `imgbake fetch --to DIR` makes such a folder where there is a network"
     );
     assert!(server.seen().is_empty());
 }
@@ -155,7 +159,7 @@ fn no_checksum_file() {
         format!(
             "error: cannot learn the checksum of `{url}` from its publisher\n\
              cause: cannot reach `{file}`\ncause: {refused}\n\
-             hint: checksums are taken from the publisher only, never from a mirror: \
+             hint: checksums that nobody signed are taken from the publisher only, never from a mirror: \
              pin the file's digest in `imgbake.lock` to do without"
         )
     );

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub enum Act {
     Send(Vec<u8>),
+    /// Sends this again and again until the client hangs up.
+    Repeat(Vec<u8>),
     Wait(Duration),
 }
 
@@ -28,6 +31,14 @@ pub enum Act {
 pub struct Server {
     address: String,
     seen: Arc<Mutex<Vec<Request>>>,
+    busy: Arc<Busy>,
+}
+
+/// How many requests are being answered at a time.
+#[derive(Default)]
+struct Busy {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Server {
@@ -35,14 +46,20 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (log, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let busy = Arc::new(Busy::default());
+        let (log, count, answer) = (Arc::clone(&seen), Arc::clone(&busy), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                thread::spawn(move || serve(stream, &log, &*answer));
+                let (log, count, answer) = (Arc::clone(&log), Arc::clone(&count), Arc::clone(&answer));
+                thread::spawn(move || {
+                    let now = count.now.fetch_add(1, Ordering::SeqCst) + 1;
+                    count.most.fetch_max(now, Ordering::SeqCst);
+                    serve(&stream, &log, &*answer);
+                    count.now.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, seen }
+        Self { address, seen, busy }
     }
 
     /// A server that serves `bytes` under every path, ranges included.
@@ -58,13 +75,18 @@ impl Server {
         &self.address
     }
 
+    /// The most requests that were answered at a time.
+    pub fn most_at_once(&self) -> usize {
+        self.busy.most.load(Ordering::SeqCst)
+    }
+
     pub fn seen(&self) -> Vec<Request> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Vec<Act>) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+fn serve(mut stream: &TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Vec<Act>) {
+    let mut lines = BufReader::new(stream).lines();
     let Some(Ok(first)) = lines.next() else { return };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let mut request = Request { path, range: None, if_range: None, before: 0 };
@@ -81,11 +103,11 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request)
         request.before = log.iter().filter(|earlier| earlier.path == request.path).count();
         log.push(request.clone());
     }
-    let mut stream = stream;
     for act in answer(&request) {
         match act {
             Act::Send(bytes) if stream.write_all(&bytes).is_err() => return,
             Act::Send(_) => {}
+            Act::Repeat(bytes) => while stream.write_all(&bytes).is_ok() {},
             Act::Wait(time) => thread::sleep(time),
         }
     }

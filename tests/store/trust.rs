@@ -11,16 +11,16 @@ use super::signer::{Signer, armored, binary, now};
 use super::*;
 
 /// A publisher's site, whose files can be changed, and a machine that knows the publisher's keys.
-struct Scene {
+pub struct Scene {
     folder: tempfile::TempDir,
     site: Site,
-    server: Server,
+    pub server: Server,
 }
 
 type Site = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 impl Scene {
-    fn new(them: &Signer) -> Self {
+    pub fn new(them: &Signer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("keys")).unwrap();
         fs::write(folder.path().join("keys/them.gpg"), them.ring()).unwrap();
@@ -36,15 +36,15 @@ impl Scene {
         Self { folder, site, server }
     }
 
-    fn serve(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+    pub fn serve(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.site.lock().unwrap().push((path.to_owned(), bytes.into()));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn options(&self) -> StoreOptions {
+    pub fn options(&self) -> StoreOptions {
         let mut options = options(&self.path("cache"));
         options.keys = Keys::new(Some(self.path("keys")));
         options.now = now();
@@ -52,21 +52,21 @@ impl Scene {
         options
     }
 
-    fn store(&self) -> Store {
+    pub fn store(&self) -> Store {
         Store::open(self.options()).unwrap()
     }
 
-    fn offline(&self) -> Store {
+    pub fn offline(&self) -> Store {
         Store::open(StoreOptions { offline: true, ..self.options() }).unwrap()
     }
 
     /// `image`, whose digest is in `SHA256SUMS`.
-    fn image(&self, over: Option<Signed>) -> Artifact {
+    pub fn image(&self, over: Option<Signed>) -> Artifact {
         let signature = over.map(|over| Signature { by: "them".to_owned(), over });
         Artifact { signature, ..listed(self.server.url("image"), self.server.url("SHA256SUMS")) }
     }
 
-    fn signed_checksums(&self) -> Artifact {
+    pub fn signed_checksums(&self) -> Artifact {
         self.image(Some(Signed::Checksums(self.server.url("SHA256SUMS.gpg"))))
     }
 
@@ -78,7 +78,7 @@ impl Scene {
         held(&self.path("cache"))
     }
 
-    fn paths(&self) -> Vec<String> {
+    pub fn paths(&self) -> Vec<String> {
         self.server.seen().into_iter().map(|request| request.path).collect()
     }
 
@@ -89,7 +89,7 @@ impl Scene {
     }
 }
 
-fn sums(image: &[u8]) -> String {
+pub fn sums(image: &[u8]) -> String {
     format!("{}  image\n", sha256(image))
 }
 
