@@ -132,7 +132,7 @@ fn what_is_fetched_into_a_folder_is_enough_for_a_machine_without_network() {
     let lock = fs::read_to_string(kitchen.path("usb/imgbake.lock")).expect("a lock file");
     for part in [
         "\nversion: 1\n",
-        "\n    asked: \"1.36.4\"\n    release: \"1.36.4\"\n",
+        "\n  - name: \"kubernetes\"\n    asked: \"default\"\n    release: \"1.36.4\"\n",
         &format!("  - url: \"http://{address}/images/guest.img.xz\"\n    name: \"guest\"\n"),
     ] {
         assert!(lock.contains(part), "{part} is not in {lock}");
