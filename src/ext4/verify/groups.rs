@@ -6,23 +6,19 @@ use super::super::layout::{BlockNumber, Run};
 use super::super::superblock;
 use super::Check;
 use super::findings::{Place, Problem};
-use super::usage::Taken;
+use super::usage::{Taken, Usage};
 
 impl Check<'_, '_> {
     /// Checks all descriptors and claims what they, the superblocks and the inode tables take.
     pub(super) fn groups(&mut self) {
+        // Groups may share a cluster, and may not share a block.
+        self.usage = Usage::of_blocks(&self.volume.layout);
         // As e2fsprogs does, copies of superblock and descriptors come first, then group by group the rest.
         for number in 0..self.volume.layout.groups() {
             let len = self.volume.layout.base_blocks(number);
             if len > 0 {
                 self.usage.claim(Run { start: self.volume.layout.group_start(number), len });
             }
-        }
-        let mounted = BlockNumber(self.volume.superblock.get(superblock::MMP_BLOCK));
-        let multiple = self.volume.superblock.has_incompat(features::MMP);
-        if multiple && mounted.0 > self.volume.layout.first_data_block.into() && self.volume.layout.contains(mounted, 1)
-        {
-            self.usage.claim(Run { start: mounted, len: 1 });
         }
         let groups: Vec<(Vec<u8>, u16)> =
             self.volume.groups.iter().map(|group| (group.bytes().to_vec(), group.get(group::CHECKSUM))).collect();
@@ -39,6 +35,14 @@ impl Check<'_, '_> {
                     self.unmapped.claim(run);
                 }
             }
+        }
+        let blocks = std::mem::replace(&mut self.usage, Usage::new(&self.volume.layout));
+        self.usage.adopt(&blocks);
+        let mounted = BlockNumber(self.volume.superblock.get(superblock::MMP_BLOCK));
+        let multiple = self.volume.superblock.has_incompat(features::MMP);
+        if multiple && mounted.0 > self.volume.layout.first_data_block.into() && self.volume.layout.contains(mounted, 1)
+        {
+            self.usage.claim(Run { start: mounted, len: 1 });
         }
     }
 
