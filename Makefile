@@ -1,7 +1,7 @@
 # imgbake's front door. On a bare Debian or Ubuntu machine `make demo` and `make test` are all it takes: they install
 # what is missing (tests/packages/ lists it; sudo only if you are not root), build and run.
 
-.PHONY: help demo test boot-test bench ci build tools
+.PHONY: help demo test boot-test bench fuzz ci build tools
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -13,6 +13,7 @@ help:
 	@echo "make test       run all tests, one boot in QEMU among them"
 	@echo "make boot-test  boot every kind of baked image in QEMU"
 	@echo "make bench      measure bakes and the ext4 editor against yardsticks"
+	@echo "make fuzz       fuzz the ext4 editor for an hour, ten minutes a target"
 	@echo "make ci         what continuous integration runs"
 
 # The public key that will open the node; a new pair beside the image for whoever has none.
@@ -46,6 +47,9 @@ bench:
 	tests/packages/install build base bench
 	tests/packages/rust
 	$(CARGO) bench --bench bake --bench ext4
+
+fuzz:
+	fuzz/run --seconds 600
 
 ci:
 	.ci/run

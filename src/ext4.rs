@@ -1,20 +1,72 @@
-//! The root file system: an offline batch editor for ext4.
+//! ext4, edited, read and checked offline: no mount, no root, no kernel.
 //!
-//! Not a driver: nobody has the file system mounted, so all edits are collected in memory and written in
-//! one pass by [`Editor::finish`]. New files get their blocks in as few runs as possible and their
-//! contents are mapped, not copied; changed directories are written back packed; bitmaps, counts,
-//! descriptors, checksums and backups are computed once at the end. The same edits give the same bytes.
+//! [`Editor`] changes a file system that nobody has mounted, [`Reader`] looks at one, [`verify`] says what is wrong
+//! with one. All three take a [`Disk`](crate::Disk) that begins where the file system does; a
+//! [`Window`](crate::Window) makes one of a partition.
+//!
+//! # Editing
+//! Not a driver: as nobody has the file system mounted, all edits are collected in memory and written in one pass by
+//! [`Editor::finish`]. New files get their blocks in as few runs as possible and their contents are mapped, not copied;
+//! changed folders are written back packed; bitmaps, counts, descriptors, checksums and backups are computed once at
+//! the end. The same edits to the same image give the same bytes: no clock is asked and nothing is random.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use imgbake::ext4::{Attributes, Editor};
+//! use imgbake::{Content, FileDisk, FileRange, HostFile, Overlay};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let base = FileDisk::new(HostFile::open(Path::new("root.ext4"))?);
+//! // The base stays as it is: changes go into an overlay, here of 8 GiB.
+//! let mut disk = Overlay::new(Arc::new(base), 8 << 30);
+//! let mut editor = Editor::open(&mut disk)?;
+//! editor.grow(8 << 30)?;
+//!
+//! let kubelet = HostFile::open(Path::new("kubelet"))?;
+//! let program = Attributes { mode: 0o755, ..Attributes::default() };
+//! editor.write("/usr/local/bin/kubelet", Content::File(FileRange::whole(kubelet)), &program)?;
+//! editor.remove("/var/lib/apt/lists")?;
+//! let summary = editor.finish()?;
+//! println!("{} bytes are free", summary.free_bytes);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An edit that cannot be done says so before it changes anything, and the batch goes on as if it had not been asked
+//! for: no space or inodes left, also for what only `finish` writes; too many links; a name or a set of extended attributes
+//! that is too long; a folder fuller than its index can be.
 //!
 //! A file system that was not unmounted cleanly is recovered first, as the kernel and e2fsck do it: what its journal
-//! holds is put into place, and files that were deleted while they were open are released.
+//! holds is put into place, and files that were deleted while they were open are released. [`Editor::grow`] adds block
+//! groups to any size that the format allows, and never shrinks.
 //!
-//! [`verify`] checks all of a file system and changes nothing.
+//! # What is understood
+//! Block sizes of 1, 2 and 4 KiB, inodes of 128 bytes and more. Features by their names in `mke2fs -O`; an image keeps the
+//! ones it has, unless growth uses up the blocks reserved for descriptors and makes it `meta_bg`.
 //!
-//! Written from the kernel's Documentation/filesystems/ext4. The image keeps its own set of features, unless
-//! growth uses up the blocks reserved for descriptors and makes it `meta_bg`. What is not understood (bigalloc,
-//! quota, …) is refused by name, and what is understood in part where an edit would need the rest: encrypted
-//! and case-insensitive folders, values that are to get an inode of their own. ext2 and ext3 are read and
-//! edited as they are.
+//! | feature | read | edited |
+//! |---|---|---|
+//! | `extent` or block maps, `huge_file`, `large_file`, `sparse_super`, `sparse_super2`, `resize_inode`, `meta_bg`, `flex_bg`, `64bit`, `uninit_bg`, `metadata_csum`, `metadata_csum_seed`, `dir_index`, `large_dir`, `dir_nlink`, `filetype`, `extra_isize`, `orphan_file`, `verity` | yes | yes |
+//! | `has_journal` | yes, with what a journal still holds | recovered; fast commits and external journals are refused |
+//! | `inline_data` | yes | yes; new files get blocks, changed folders move to blocks |
+//! | `ea_inode` | yes | yes; new large values are refused |
+//! | `casefold`, `encrypt` | yes, contents and names of encrypted files not | not in such folders |
+//! | `mmp` | yes | unless somebody has it in use |
+//! | `bigalloc`, `quota`, `project`, `shared_blocks`, whatever is unknown to `ro_compat` | yes | refused |
+//! | `compression`, `dirdata`, `journal_dev`, whatever is unknown to `incompat` | refused | refused |
+//!
+//! Files and folders marked immutable or append-only (`chattr +i`, `+a`) are not changed: the edit is refused with their
+//! path.
+//!
+//! # Hostile images
+//! Bytes of an image are never trusted: lengths are checked before memory is taken, walks are bounded by what the disk can
+//! hold, and damage is an [`Ext4Error::Corrupt`] that says where. Nothing has been written then.
+//!
+//! # Sources
+//! Written from the kernel's Documentation/filesystems/ext4 and, where that is silent, from what e2fsprogs 1.47 does;
+//! the files name their chapters.
 
 mod access;
 mod acl;

@@ -37,7 +37,7 @@ impl Editor<'_> {
         Ok(())
     }
 
-    /// Sets an extended attribute of `path`, in the form of [`Attributes::xattrs`].
+    /// Sets an extended attribute of `path`, in the form of [`super::Attributes::xattrs`].
     ///
     /// # Errors
     /// [`Ext4Error::NotFound`], [`Ext4Error::Marked`], [`Ext4Error::BadXattr`], [`Ext4Error::XattrsTooLarge`], [`Ext4Error::NoSpace`].

@@ -2,6 +2,8 @@
 //! are read and freed, and new files are none of them.
 //! Written from the kernel's Documentation/filesystems/ext4/blockmap.rst.
 
+use std::collections::BTreeSet;
+
 use super::FileKind;
 use super::error::Ext4Error;
 use super::extent::{Extent, FileBlocks};
@@ -67,16 +69,19 @@ impl Volume<'_> {
         let map: Vec<u64> =
             (0..inode.block().len() / 4).map(|slot| u32::load(inode.block(), slot * 4).into()).collect();
         let mut logical = 0;
+        let mut met = BTreeSet::new();
         for block in map.iter().take(DIRECT) {
             self.push_block(number, *block, logical, &mut found)?;
             logical += 1;
         }
         for (levels, block) in (1..).zip(map.iter().skip(DIRECT)) {
-            self.walk_map(number, *block, levels, &mut logical, &mut found)?;
+            self.walk_map(number, *block, levels, &mut logical, &mut found, &mut met)?;
         }
         Ok(found)
     }
 
+    /// Collects what `block` lists, `levels` levels down. A block that was met before is refused: three of them that
+    /// list each other could stand for a thousand million.
     fn walk_map(
         &self,
         number: InodeNumber,
@@ -84,11 +89,15 @@ impl Volume<'_> {
         levels: u32,
         logical: &mut u64,
         found: &mut FileBlocks,
+        met: &mut BTreeSet<u64>,
     ) -> Result<(), Ext4Error> {
         let span = count(self.layout.addresses()).saturating_pow(levels);
         if block == 0 {
             *logical = logical.saturating_add(span);
             return Ok(());
+        }
+        if !met.insert(block) {
+            return Err(Ext4Error::corrupt(format!("inode {} has a tree of blocks that meets itself", number.0)));
         }
         found.tree.push(BlockNumber(block));
         self.check_amount(number, found)?;
@@ -96,7 +105,7 @@ impl Volume<'_> {
         for slot in 0..self.layout.addresses() {
             let child = u64::from(u32::load(&bytes, slot * 4));
             if levels > 1 {
-                self.walk_map(number, child, levels - 1, logical, found)?;
+                self.walk_map(number, child, levels - 1, logical, found, met)?;
             } else {
                 self.push_block(number, child, *logical, found)?;
                 *logical = logical.saturating_add(1);

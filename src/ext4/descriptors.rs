@@ -15,6 +15,9 @@ use super::record::{index, low32};
 use super::superblock;
 use super::volume::Volume;
 
+/// The most bytes that the table may have with all its copies, which are in memory together: enough for 16 TiB.
+const MOST_BYTES: u64 = 256 << 20;
+
 impl Layout {
     pub(super) fn descriptors_per_block(&self) -> u32 {
         self.block_size / u32::from(self.descriptor_size)
@@ -28,6 +31,18 @@ impl Layout {
     /// Blocks of the table that follow the superblock.
     pub(super) fn leading_descriptor_blocks(&self) -> u64 {
         self.first_meta_group.map_or_else(|| self.descriptor_blocks(), u64::from)
+    }
+
+    /// Refuses a table that with its copies would take more memory than an image may make us use.
+    pub(super) fn check_copies(&self) -> Result<(), Ext4Error> {
+        let leading = self.leading_descriptor_blocks();
+        let copies = 1 + super::record::count(self.backup_groups().len());
+        let others = self.descriptor_blocks().saturating_sub(leading).saturating_mul(3);
+        let bytes = self.bytes(leading.saturating_mul(copies).saturating_add(others));
+        if bytes <= MOST_BYTES {
+            return Ok(());
+        }
+        Err(Ext4Error::unsupported(format!("{bytes} bytes of group descriptors and their copies")))
     }
 
     /// Whether `group` is described by one of these.
@@ -105,7 +120,13 @@ impl Volume<'_> {
         {
             return damaged("checksum");
         }
-        if group.places(number, &self.layout).into_iter().any(|run| !self.layout.contains(run.start, run.len)) {
+        // A hole in place of the table would make each group's metadata begin at block 0. That must end with the first:
+        // a few bytes can claim millions of groups.
+        let first = self.layout.group_start(0).plus(self.layout.base_blocks(0));
+        let places = group.places(number, &self.layout);
+        if places.into_iter().any(|run| !self.layout.contains(run.start, run.len))
+            || places.into_iter().skip(1).any(|run| run.start < first)
+        {
             return damaged("place for its bitmaps or inode table");
         }
         let inodes = self.layout.inodes_per_group;
@@ -157,5 +178,62 @@ impl Volume<'_> {
             self.change_block(block, bytes);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::{DiskMut as _, Overlay, ZeroDisk};
+    use crate::ext4::superblock::Superblock;
+    use crate::ext4::{Editor, Reader, features};
+
+    /// A disk that holds nothing but a superblock, which claims `groups` groups of 128 MiB.
+    fn claiming(groups: u32, ro_compat: u32) -> Overlay {
+        let mut bytes = vec![0; superblock::SIZE];
+        bytes[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+        bytes[0x4c] = 1;
+        bytes[0x60] = 0xc0;
+        let mut superblock = Superblock::parse(bytes).unwrap();
+        superblock.set(superblock::STATE, 1);
+        superblock.set(superblock::LOG_BLOCK_SIZE, 2);
+        superblock.set(superblock::BLOCKS_PER_GROUP, 32768);
+        superblock.set(superblock::INODES_PER_GROUP, 16);
+        superblock.set(superblock::INODES_COUNT, groups * 16);
+        superblock.set(superblock::INODE_SIZE, 256);
+        superblock.set(superblock::FIRST_INO, 11);
+        superblock.set(superblock::DESC_SIZE, 64);
+        superblock.set(superblock::FEATURE_RO_COMPAT, ro_compat);
+        superblock.set_blocks(u64::from(groups) * 32768);
+        let size = u64::from(groups) << 27;
+        let mut disk = Overlay::new(Arc::new(ZeroDisk::new(size)), size);
+        disk.write_at(superblock::OFFSET, &superblock.encode(0)).unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_hole_for_a_table_ends_with_the_first_group() {
+        let disk = claiming(1 << 20, features::SPARSE_SUPER);
+        let error = Reader::open(&disk).err().unwrap();
+        let want =
+            "the ext4 file system is damaged: group 0's descriptor has a wrong place for its bitmaps or inode table";
+        assert_eq!(error.to_string(), want);
+    }
+
+    #[test]
+    fn more_groups_than_memory_holds_are_refused() {
+        let disk = claiming((1 << 20) + 1, features::SPARSE_SUPER);
+        assert!(matches!(Reader::open(&disk).err(), Some(Ext4Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn more_copies_of_the_table_than_memory_holds_are_refused_for_writing() {
+        let mut disk = claiming(4096, 0);
+        let error = Editor::open(&mut disk).err().unwrap();
+        let want = "an ext4 file system with 1073741824 bytes of group descriptors and their copies is not supported";
+        assert_eq!(error.to_string(), want);
+        assert!(matches!(Reader::open(&disk).err(), Some(Ext4Error::Corrupt { .. })));
     }
 }

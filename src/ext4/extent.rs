@@ -116,6 +116,19 @@ pub(super) struct FileBlocks {
     pub(super) tree: Vec<BlockNumber>,
 }
 
+impl FileBlocks {
+    /// Whether a block is listed twice. Each extent costs an image 12 bytes and a reader up to 32768 blocks.
+    fn overlap(&self) -> bool {
+        if self.extents.len() + self.tree.len() < 2 {
+            return false;
+        }
+        let tree = self.tree.iter().map(|block| Run { start: *block, len: 1 });
+        let mut runs: Vec<Run> = self.extents.iter().map(|extent| extent.run).chain(tree).collect();
+        runs.sort_unstable_by_key(|run| run.start);
+        runs.iter().zip(runs.iter().skip(1)).any(|(run, next)| run.end() > next.start)
+    }
+}
+
 impl Volume<'_> {
     /// Where the blocks of inode `number` are; none if it keeps its contents in itself.
     pub(super) fn file_blocks(&mut self, number: InodeNumber) -> Result<FileBlocks, Ext4Error> {
@@ -129,6 +142,7 @@ impl Volume<'_> {
                     format!("inode {} claims metadata among the {} blocks from {}", number.0, run.len, run.start.0);
                 Err(Ext4Error::corrupt(what))
             }
+            _ if found.overlap() => Err(Ext4Error::corrupt(format!("inode {} lists a block twice", number.0))),
             _ => Ok(found),
         }
     }
@@ -322,6 +336,22 @@ fn encode_node(entries: &[[u8; ENTRY]], most: usize, depth: u16, size: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_that_is_listed_twice_is_found() {
+        let blocks = |runs: &[(u64, u64)], tree: &[u64]| FileBlocks {
+            extents: runs
+                .iter()
+                .map(|(start, len)| Run { start: BlockNumber(*start), len: *len })
+                .map(|run| Extent { logical: run.start.0, run, uninitialised: false })
+                .collect(),
+            tree: tree.iter().copied().map(BlockNumber).collect(),
+        };
+        assert!(!blocks(&[(50, 10), (10, 40), (60, 1)], &[9, 61]).overlap());
+        assert!(blocks(&[(50, 10), (10, 41)], &[]).overlap());
+        assert!(blocks(&[(10, 100), (20, 1)], &[]).overlap());
+        assert!(blocks(&[(10, 10)], &[19]).overlap());
+    }
 
     #[test]
     fn long_runs_are_cut_at_the_longest_extent() {

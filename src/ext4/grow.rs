@@ -18,6 +18,8 @@ use super::volume::Volume;
 
 /// A last group with fewer blocks than this to spare is not worth having; as resize2fs has it.
 const LEAST_SPARE: u64 = 50;
+/// Bytes of bitmaps that growing may make: enough for 1 TiB with blocks of 1 KiB.
+const MOST_BITMAPS: u64 = 256 << 20;
 
 /// What the file system is to become; what the image may have wrong was checked.
 pub(super) struct Growth {
@@ -81,7 +83,7 @@ impl Volume<'_> {
         if blocks < old.blocks {
             return Err(Ext4Error::Shrink { size: old.bytes(old.blocks), asked: size });
         }
-        let most = old.most_blocks(self.superblock.has_incompat(features::BITS64));
+        let most = old.most_blocks(self.superblock.has_incompat(features::BITS64)).min(self.most_initialised());
         if blocks > most {
             return Err(Ext4Error::GrowLimit { asked: size, limit: old.bytes(most) });
         }
@@ -90,9 +92,19 @@ impl Volume<'_> {
         if layout.blocks <= old.blocks {
             return Ok(None);
         }
+        layout.check_copies()?;
         self.block_bitmap(old.groups() - 1)?;
         let reserved = self.reserved_blocks()?;
         Ok(Some(Growth { layout, reserved }))
+    }
+
+    /// Blocks that the file system may grow to where new groups need bitmaps at once, which are in memory together.
+    fn most_initialised(&self) -> u64 {
+        if self.checksums.descriptors() {
+            return u64::MAX;
+        }
+        let groups = MOST_BITMAPS / self.layout.bytes(2) + u64::from(self.layout.groups());
+        groups.saturating_mul(self.layout.blocks_per_group.into())
     }
 
     /// Grows as [`Volume::growth`] found.

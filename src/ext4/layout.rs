@@ -30,8 +30,8 @@ impl Run {
     }
 }
 
-/// The most groups that we keep in memory: 256 TiB with blocks of 4 KiB, 16 TiB with blocks of 1 KiB.
-const MOST_GROUPS: u64 = 1 << 21;
+/// The most groups that we keep in memory: 128 TiB with blocks of 4 KiB, 8 TiB with blocks of 1 KiB.
+const MOST_GROUPS: u64 = 1 << 20;
 
 /// Which groups hold copies of superblock and descriptors.
 #[derive(Debug, Clone, Copy)]

@@ -350,6 +350,9 @@ fn usable_layout(superblock: &Superblock, disk: &Access) -> Result<Layout, Ext4E
         features::check_writable(superblock)?;
     }
     let layout = Layout::new(superblock)?;
+    if disk.may_write() {
+        layout.check_copies()?;
+    }
     if layout.bytes(layout.blocks) > disk.size() {
         let what = format!(
             "it has {} bytes and its disk or partition only {} (a truncated image?)",

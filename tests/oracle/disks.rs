@@ -1,10 +1,10 @@
 //! Partition tables, FAT, images and sinks, judged by sfdisk, sgdisk, fsck.fat, mtools, xz and cmp.
 
-#[path = "disks_fat.rs"]
+#[path = "disks/fat.rs"]
 mod fat;
-#[path = "disks_image.rs"]
+#[path = "disks/image.rs"]
 mod image;
-#[path = "disks_partition.rs"]
+#[path = "disks/partition.rs"]
 mod partition;
 
 use std::fs::File;

@@ -1,38 +1,40 @@
 //! e2fsprogs, the kernel and the crate ext4-view judge the ext4 editor.
 
-#[path = "ext4_alike.rs"]
+#[path = "ext4/alike.rs"]
 mod alike;
-#[path = "ext4_debugfs.rs"]
+#[path = "ext4/debugfs.rs"]
 mod debugfs;
-#[path = "ext4_edits.rs"]
+#[path = "ext4/edits.rs"]
 mod edits;
-#[path = "ext4_extents.rs"]
+#[path = "ext4/extents.rs"]
 mod extents;
-#[path = "ext4_features.rs"]
+#[path = "ext4/features.rs"]
 mod features;
-#[path = "ext4_growth.rs"]
+#[path = "ext4/growth.rs"]
 mod growth;
-#[path = "ext4_image.rs"]
+#[path = "ext4/hostile.rs"]
+mod hostile;
+#[path = "ext4/image.rs"]
 mod image;
-#[path = "ext4_journal.rs"]
+#[path = "ext4/journal.rs"]
 mod journal;
-#[path = "ext4_journal_damage.rs"]
+#[path = "ext4/journal_damage.rs"]
 mod journal_damage;
-#[path = "ext4_limits.rs"]
+#[path = "ext4/limits.rs"]
 mod limits;
-#[path = "ext4_marks.rs"]
+#[path = "ext4/marks.rs"]
 mod marks;
-#[path = "ext4_matrix.rs"]
+#[path = "ext4/matrix.rs"]
 mod matrix;
-#[path = "ext4_model.rs"]
+#[path = "ext4/model.rs"]
 mod model;
-#[path = "ext4_orphan.rs"]
+#[path = "ext4/orphan.rs"]
 mod orphan;
-#[path = "ext4_scale.rs"]
+#[path = "ext4/scale.rs"]
 mod scale;
-#[path = "ext4_shuffle.rs"]
+#[path = "ext4/shuffle.rs"]
 mod shuffle;
-#[path = "ext4_small.rs"]
+#[path = "ext4/small.rs"]
 mod small;
-#[path = "ext4_verify.rs"]
+#[path = "ext4/verify.rs"]
 mod verify;

@@ -1,7 +1,7 @@
 //! What a plan writes, judged by the programs that will read it: shellcheck, systemd, cloud-init, netplan, sudo,
 //! nftables, shadow's pwck, and Python's TOML reader.
 
-#[path = "plan_first_boot.rs"]
+#[path = "plan/first_boot.rs"]
 mod first_boot;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,17 @@ pub fn run(package: &str, command: &mut Command) -> String {
     stdout
 }
 
+/// A folder for images: in memory where there is plenty, as the judges read and write a lot. `TMPDIR` decides otherwise.
+pub fn scratch() -> TempDir {
+    const MEMORY: &str = "/dev/shm";
+    const PLENTY: u64 = 4 << 30;
+    let free = rustix::fs::statvfs(MEMORY).map_or(0, |memory| memory.f_bavail.saturating_mul(memory.f_frsize));
+    if std::env::var_os("TMPDIR").is_none() && free >= PLENTY {
+        return TempDir::new_in(MEMORY).unwrap();
+    }
+    TempDir::new().unwrap()
+}
+
 /// A file system image in a folder of its own.
 pub struct Image {
     folder: TempDir,
@@ -42,7 +53,7 @@ pub struct Image {
 impl Image {
     /// An image of `size` bytes made by mke2fs with `options`: ext4 unless they say otherwise.
     pub fn make(size: u64, options: &[&str]) -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = scratch();
         let path = folder.path().join("fs.img");
         File::create(&path).unwrap().set_len(size).unwrap();
         let mut command = Command::new("mke2fs");
@@ -59,7 +70,7 @@ impl Image {
 
     /// What an overlay shows, in a file of its own.
     pub fn of(overlay: &Overlay) -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = scratch();
         let path = folder.path().join("fs.img");
         export(overlay, &path);
         Self { folder, path }
@@ -193,7 +204,7 @@ impl Image {
     }
 
     pub fn copy(&self, name: impl AsRef<OsStr>) -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = scratch();
         let path = folder.path().join(Path::new(name.as_ref()));
         run("coreutils", Command::new("cp").arg("--sparse=always").arg(&self.path).arg(&path));
         Self { folder, path }

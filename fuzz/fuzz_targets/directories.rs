@@ -1,0 +1,8 @@
+//! Inodes and blocks of directories, linear and indexed.
+#![no_main]
+
+use imgbake_fuzz::Kind;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    imgbake_fuzz::run(&[Kind::Inode, Kind::Directory], bytes);
+});

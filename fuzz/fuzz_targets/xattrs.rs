@@ -1,0 +1,8 @@
+//! Extended attributes, in inodes and in blocks.
+#![no_main]
+
+use imgbake_fuzz::Kind;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    imgbake_fuzz::run(&[Kind::Inode, Kind::Attributes], bytes);
+});
