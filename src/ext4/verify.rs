@@ -127,7 +127,7 @@ struct Check<'disk, 'report> {
 impl Check<'_, '_> {
     fn walk(&mut self) -> Result<(), Ext4Error> {
         self.superblock();
-        self.groups();
+        self.groups()?;
         self.resize_inode()?;
         self.journal()?;
         self.orphans()?;

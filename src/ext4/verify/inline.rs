@@ -81,8 +81,12 @@ impl Check<'_, '_> {
 
 /// The attribute for inline contents, if it is among these entries.
 fn value(area: &[u8], values: &[u8]) -> Option<Vec<u8>> {
-    match xattr_entry::parse(area, values, true)?.remove(&Name::inline_data())? {
-        Value::Bytes(bytes) => Some(bytes),
-        Value::Outside(_) => None,
+    let wanted = Name::inline_data();
+    // As e2fsck does, a name is read up to a zero.
+    let is_it =
+        |name: &Name| name.index == wanted.index && name.rest.split(|byte| *byte == 0).next() == Some(&wanted.rest);
+    match xattr_entry::parse(area, values, true)?.into_iter().find(|(name, _)| is_it(name))? {
+        (_, Value::Bytes(bytes)) => Some(bytes),
+        (_, Value::Outside(_)) => None,
     }
 }

@@ -123,7 +123,11 @@ impl Check<'_, '_> {
         }
         let role = self.role(number);
         let links = inode.get(inode::LINKS_COUNT);
-        if links == 0 && role == Role::Ordinary {
+        let orphan_file = self.volume.superblock.get(sb::ORPHAN_FILE_INUM);
+        if links == 0 && number == ROOT.0 {
+            self.malformed(place.clone(), "is the root, and has no links");
+        }
+        if links == 0 && (role == Role::Ordinary || number == orphan_file && number >= self.volume.layout.first_inode) {
             if inode.get(inode::MODE) == 0 {
                 return Ok(());
             }
