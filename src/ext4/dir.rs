@@ -268,6 +268,9 @@ impl Volume<'_> {
         }
         let seed = self.inode_seed(number)?;
         let (blocks, indexed) = self.encode_directory(number, directory, self.directory_format(seed), spare);
+        if indexed {
+            Hasher::settle(&mut self.superblock);
+        }
         let runs = self.reuse_blocks(number, count(blocks.len()))?;
         let places = runs.iter().flat_map(|run| (0..run.len).map(|block| run.start.plus(block)));
         let places: Vec<BlockNumber> = places.collect();

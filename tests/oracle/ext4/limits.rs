@@ -270,6 +270,33 @@ fn equal_hashes_span_leaves() {
     }
 }
 
+/// A superblock can name hashes by numbers that no index may name, and leave open whether characters have a sign.
+#[test]
+fn hashes_are_named_as_indexes_can() {
+    let name = |number: usize| format!("größe-ä-{number}");
+    for (version, flags) in [(1, 0), (3, 1), (4, 2), (5, 0)] {
+        let mut image = Image::make(16 * MIB, &["-b", "1024", "-O", "^metadata_csum", "-N", "2048"]);
+        image.debugfs_write(&[format!("ssv flags {flags}")]);
+        image.poke(1024 + 0xfc, &[version]);
+        image.edit_here(|editor| {
+            editor.mkdir("/d", &plain(0o755)).unwrap();
+            for number in 0..300 {
+                editor.write(format!("/d/{}", name(number)), empty(), &plain(0o644)).unwrap();
+            }
+        });
+        image.check();
+        assert!(image.debugfs("stat /d").contains("Flags: 0x81000"), "no index");
+        image.as_root(|folder| {
+            for number in 0..300 {
+                let found = folder.join("d").join(name(number)).exists();
+                assert!(found, "version {version}, flags {flags}: the kernel finds no {number}");
+            }
+            std::fs::write(folder.join("d").join(name(300)), "").unwrap();
+        });
+        image.check();
+    }
+}
+
 /// Deeper than any path is long, with names that a shell could not write.
 #[test]
 fn a_deep_tree_is_moved_and_removed() {
