@@ -239,6 +239,7 @@ impl Volume<'_> {
         let blocks = self.inode(number)?.size() / u64::from(self.layout.block_size);
         let mut next = 0;
         let held = self.file_blocks(number)?;
+        self.folders.note(number, &held.extents)?;
         directory.held = Held::new(&held);
         for extent in held.extents {
             if extent.logical != next || extent.uninitialised {
