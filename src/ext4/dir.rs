@@ -216,6 +216,7 @@ impl Volume<'_> {
         let mut directory = Directory::new(InodeNumber(0));
         directory.changed = false;
         if inode.has(inode::INLINE_DATA_FLAG) {
+            directory.held = Held::inline(inode.xattr_block().is_some());
             let inline = self.inline_entries(number)?;
             directory.parent = inline.parent;
             for area in inline.areas {
