@@ -54,7 +54,7 @@
 //! | `ea_inode` | yes | yes; new large values are refused |
 //! | `casefold`, `encrypt` | yes, contents and names of encrypted files not | not in such folders |
 //! | `mmp` | yes | unless somebody has it in use |
-//! | `bigalloc`, `quota`, `project`, `shared_blocks`, whatever is unknown to `ro_compat` | yes | refused |
+//! | `bigalloc`, `quota`, `project`, `read-only`, `shared_blocks`, `imagic_inodes`, whatever is unknown to `compat` or `ro_compat` | yes | refused |
 //! | `compression`, `dirdata`, `journal_dev`, whatever is unknown to `incompat` | refused | refused |
 //!
 //! Files and folders marked immutable or append-only (`chattr +i`, `+a`) are not changed: the edit is refused with their
@@ -86,6 +86,7 @@ mod extent;
 mod features;
 mod finish;
 mod flags;
+mod folders;
 mod group;
 mod grow;
 mod hash;

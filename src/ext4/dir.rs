@@ -216,6 +216,7 @@ impl Volume<'_> {
         let mut directory = Directory::new(InodeNumber(0));
         directory.changed = false;
         if inode.has(inode::INLINE_DATA_FLAG) {
+            directory.held = Held::inline(inode.xattr_block().is_some());
             let inline = self.inline_entries(number)?;
             directory.parent = inline.parent;
             for area in inline.areas {
@@ -239,6 +240,7 @@ impl Volume<'_> {
         let blocks = self.inode(number)?.size() / u64::from(self.layout.block_size);
         let mut next = 0;
         let held = self.file_blocks(number)?;
+        self.folders.note(number, &held.extents)?;
         directory.held = Held::new(&held);
         for extent in held.extents {
             if extent.logical != next || extent.uninitialised {
@@ -268,6 +270,9 @@ impl Volume<'_> {
         }
         let seed = self.inode_seed(number)?;
         let (blocks, indexed) = self.encode_directory(number, directory, self.directory_format(seed), spare);
+        if indexed {
+            Hasher::settle(&mut self.superblock);
+        }
         let runs = self.reuse_blocks(number, count(blocks.len()))?;
         let places = runs.iter().flat_map(|run| (0..run.len).map(|block| run.start.plus(block)));
         let places: Vec<BlockNumber> = places.collect();

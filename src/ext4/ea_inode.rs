@@ -23,7 +23,7 @@ pub(super) struct Outside {
 }
 
 /// Attributes that refer to it, which the change time and the version hold.
-fn references(value: &Inode) -> u64 {
+pub(super) fn references(value: &Inode) -> u64 {
     join32(value.get(inode::VERSION), value.get(inode::CTIME))
 }
 

@@ -86,7 +86,7 @@ impl fmt::Display for Mark {
 }
 
 impl Inode {
-    /// Whether this is a directory of encrypted names, which can hold any byte.
+    /// Whether contents are encrypted; of a directory the names, which can hold any byte then.
     pub(super) fn is_encrypted(&self) -> bool {
         self.has(ENCRYPT)
     }

@@ -20,12 +20,24 @@ pub(super) struct Hasher {
     pub(super) version: u8,
 }
 
+const SIGNED_FLAG: u32 = 0x1;
 const UNSIGNED_FLAG: u32 = 0x2;
 
 impl Hasher {
     /// The hash for new indexes; none if the file system asks for one that we do not know.
     pub(super) fn new(superblock: &Superblock) -> Option<Self> {
-        Self::with_version(superblock, superblock.get(superblock::DEF_HASH_VERSION))
+        let version = superblock.get(superblock::DEF_HASH_VERSION);
+        // The unsigned ones have numbers of their own, which no index may name: the flags alone say it.
+        Self::with_version(superblock, if (3..=5).contains(&version) { version - 3 } else { version })
+    }
+
+    /// Says in `superblock` how characters are taken, if nothing does: e2fsck takes them as signed then, as we do,
+    /// and the kernel as its compiler does, since Linux 6.2 as unsigned.
+    pub(super) fn settle(superblock: &mut Superblock) {
+        let flags = superblock.get(superblock::FLAGS);
+        if flags & (SIGNED_FLAG | UNSIGNED_FLAG) == 0 {
+            superblock.set(superblock::FLAGS, flags | SIGNED_FLAG);
+        }
     }
 
     /// The hash of an index whose root names this version.

@@ -290,14 +290,6 @@ impl Volume<'_> {
     }
 }
 
-/// The runs of a journal in the order of the disk; none may be listed twice.
-fn sorted_runs(extents: &[Extent]) -> Result<Vec<Run>, Ext4Error> {
-    let mut runs: Vec<Run> = extents.iter().map(|extent| extent.run).collect();
-    runs.sort_by_key(|run| run.start);
-    let twice = runs.iter().zip(runs.iter().skip(1)).any(|(run, next)| run.end() > next.start);
-    if twice { Err(Ext4Error::corrupt("the journal lists a block twice")) } else { Ok(runs) }
-}
-
 /// Whether `block` lies in one of `runs`, which are in order.
 fn holds(runs: &[Run], block: BlockNumber) -> bool {
     let behind = runs.partition_point(|other| other.start <= block);

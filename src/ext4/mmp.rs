@@ -25,6 +25,13 @@ fields! {
 }
 
 impl Volume<'_> {
+    /// Whether magic number and checksum are those of the block, whatever it says.
+    pub(super) fn is_mmp_block(&self, bytes: &[u8]) -> bool {
+        let checked = bytes.get(..CHECKSUM_OFFSET).unwrap_or_default();
+        let right = !self.checksums.metadata() || CHECKSUM.get(bytes) == crc32c(self.checksums.seed(), checked);
+        right && MAGIC_NUMBER.get(bytes) == MAGIC
+    }
+
     /// Refuses a file system that somebody has in use.
     pub(super) fn check_unused(&self) -> Result<(), Ext4Error> {
         if !self.superblock.has_incompat(features::MMP) {
@@ -32,10 +39,7 @@ impl Volume<'_> {
         }
         let place = BlockNumber(self.superblock.get(superblock::MMP_BLOCK));
         let bytes = self.read_block(place)?;
-        let checked = bytes.get(..CHECKSUM_OFFSET).unwrap_or_default();
-        if MAGIC_NUMBER.get(&bytes) != MAGIC
-            || self.checksums.metadata() && CHECKSUM.get(&bytes) != crc32c(self.checksums.seed(), checked)
-        {
+        if !self.is_mmp_block(&bytes) {
             return Err(Ext4Error::corrupt(format!("the `mmp` block {} is malformed", place.0)));
         }
         let name = bytes.get(NODE_NAME).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();

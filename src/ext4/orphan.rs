@@ -15,7 +15,7 @@ use super::error::Ext4Error;
 use super::features;
 use super::inode::{self, InodeNumber};
 use super::layout::BlockNumber;
-use super::record::{Number, index};
+use super::record::Number;
 use super::superblock;
 use super::volume::Volume;
 
@@ -111,20 +111,11 @@ impl Volume<'_> {
         place: BlockNumber,
         seen: &mut BTreeSet<InodeNumber>,
     ) -> Result<(), Ext4Error> {
-        let damaged = |what: &str| Err(Ext4Error::corrupt(format!("block {} of the orphan file {what}", place.0)));
         let mut bytes = self.read_block(place)?;
-        let room = index(self.layout.block_size) - TAIL;
-        if u32::load(&bytes, room) != BLOCK_MAGIC {
-            return damaged("has no magic number");
+        if let Some(what) = self.orphan_block_damage(file, place, &bytes)? {
+            return Err(Ext4Error::corrupt(format!("block {} of the orphan file {what}", place.0)));
         }
-        let metadata = self.checksums.metadata();
-        let seed = crc32c(self.inode_seed(file)?, &place.0.to_le_bytes());
-        let checksum = |bytes: &[u8]| crc32c(seed, bytes.get(..room).unwrap_or_default());
-        if metadata && u32::load(&bytes, room + 4) != checksum(&bytes) {
-            return damaged("has a wrong checksum");
-        }
-        let orphans: Vec<u32> =
-            (0..room / 4).map(|slot| u32::load(&bytes, slot * 4)).filter(|orphan| *orphan != 0).collect();
+        let orphans = listed_orphans(&bytes);
         if orphans.is_empty() {
             return Ok(());
         }
@@ -132,11 +123,39 @@ impl Volume<'_> {
             self.check_orphan(InodeNumber(orphan), seen)?;
             self.release_orphan(InodeNumber(orphan))?;
         }
+        let room = bytes.len().saturating_sub(TAIL);
         bytes.get_mut(..room).unwrap_or_default().fill(0);
-        if metadata {
-            checksum(&bytes).store(&mut bytes, room + 4);
+        if self.checksums.metadata() {
+            self.orphan_block_checksum(file, place, &bytes)?.store(&mut bytes, room + 4);
         }
         self.change_block(place, bytes);
         Ok(())
     }
+
+    /// What is wrong with the tail of a block of the orphan file, if something is.
+    pub(super) fn orphan_block_damage(
+        &mut self,
+        file: InodeNumber,
+        place: BlockNumber,
+        bytes: &[u8],
+    ) -> Result<Option<&'static str>, Ext4Error> {
+        let room = bytes.len().saturating_sub(TAIL);
+        if u32::load(bytes, room) != BLOCK_MAGIC {
+            return Ok(Some("has no magic number"));
+        }
+        let checksum = self.orphan_block_checksum(file, place, bytes)?;
+        let wrong = self.checksums.metadata() && u32::load(bytes, room + 4) != checksum;
+        Ok(wrong.then_some("has a wrong checksum"))
+    }
+
+    fn orphan_block_checksum(&mut self, file: InodeNumber, place: BlockNumber, bytes: &[u8]) -> Result<u32, Ext4Error> {
+        let seed = crc32c(self.inode_seed(file)?, &place.0.to_le_bytes());
+        Ok(crc32c(seed, bytes.get(..bytes.len().saturating_sub(TAIL)).unwrap_or_default()))
+    }
+}
+
+/// The inodes that a block of the orphan file lists.
+pub(super) fn listed_orphans(bytes: &[u8]) -> Vec<u32> {
+    let slots = bytes.len().saturating_sub(TAIL) / 4;
+    (0..slots).map(|slot| u32::load(bytes, slot * 4)).filter(|orphan| *orphan != 0).collect()
 }

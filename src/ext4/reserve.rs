@@ -29,6 +29,8 @@ pub(super) struct Held {
     blocks: u64,
     runs: u64,
     tree: u64,
+    /// Blocks for its attributes when it leaves its inode: it may share the one that they have.
+    attributes: u64,
 }
 
 impl Held {
@@ -37,15 +39,21 @@ impl Held {
             blocks: blocks.extents.iter().map(|extent| extent.run.len).sum(),
             runs: count(blocks.extents.len()),
             tree: count(blocks.tree.len()),
+            attributes: 0,
         }
     }
 
-    /// How many more the directory takes at the most when it has `blocks` of its own, and the tree that
-    /// lists them.
+    /// What a directory in its inode has, with a block of attributes or without.
+    pub(super) fn inline(attributes: bool) -> Self {
+        Self { attributes: attributes.into(), ..Self::default() }
+    }
+
+    /// How many more the directory takes at the most when it has `blocks` of its own, the tree that
+    /// lists them, and its attributes.
     pub(super) fn missing(&self, blocks: u64, layout: &Layout) -> u64 {
         let runs = self.runs.saturating_add(blocks.saturating_sub(self.blocks));
         let tree = extent::most_tree_blocks(runs, blocks, layout);
-        blocks.saturating_add(tree).saturating_sub(self.blocks + self.tree)
+        blocks.saturating_add(tree).saturating_sub(self.blocks + self.tree).saturating_add(self.attributes)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Cutting a file off at its size: blocks beyond it are freed, and what the last block holds beyond it becomes zero.
+//! Cutting a file off at its size: blocks beyond it are freed, and what the last block holds beyond it becomes zero
+//! unless it is encrypted.
 //!
 //! The kernel notes a file that it is about to make shorter as an orphan, so a crash may leave blocks behind. Written
 //! from the kernel's Documentation/filesystems/ext4/ifork.rst and blockmap.rst; what is left of a tree of block
@@ -19,7 +20,10 @@ impl Volume<'_> {
         let blocks = self.file_blocks(number)?;
         let inode = self.inode(number)?;
         let (size, has_tree) = (inode.size(), inode.has(inode::EXTENTS_FLAG));
-        self.zero_tail(&blocks, size)?;
+        // Without its key the end of an encrypted block cannot change alone; the kernel leaves it, too.
+        if !inode.is_encrypted() {
+            self.zero_tail(&blocks, size)?;
+        }
         let keep = self.layout.blocks_for(size);
         let mut kept: Vec<Extent> = Vec::new();
         let mut freed = 0u64;

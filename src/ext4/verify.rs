@@ -24,6 +24,7 @@ mod findings;
 mod folders;
 mod groups;
 mod index;
+mod inline;
 mod inodes;
 mod journal;
 mod known;
@@ -32,6 +33,7 @@ mod orphans;
 mod resize;
 mod superblock;
 mod usage;
+mod values;
 
 use super::error::Ext4Error;
 use super::volume::Volume;
@@ -43,6 +45,7 @@ use folders::Folder;
 use known::KnownInodes;
 use orphans::Orphans;
 use usage::Usage;
+use values::Values;
 
 /// What a check has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,6 +83,7 @@ pub fn verify(disk: &dyn Disk, report: &mut dyn FnMut(Finding)) -> Result<Verifi
         folders: Vec::new(),
         orphans: Orphans::default(),
         shared: SharedBlocks::default(),
+        values: Values::default(),
     };
     match check.walk() {
         // Places are looked at before they are read, so this is for what was overlooked.
@@ -117,12 +121,13 @@ struct Check<'disk, 'report> {
     orphans: Orphans,
     /// Blocks of extended attributes.
     shared: SharedBlocks,
+    values: Values,
 }
 
 impl Check<'_, '_> {
     fn walk(&mut self) -> Result<(), Ext4Error> {
         self.superblock();
-        self.groups();
+        self.groups()?;
         self.resize_inode()?;
         self.journal()?;
         self.orphans()?;
@@ -131,6 +136,7 @@ impl Check<'_, '_> {
         self.folders()?;
         self.connections();
         self.link_counts();
+        self.reference_counts()?;
         self.bitmaps()
     }
 

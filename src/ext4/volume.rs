@@ -12,6 +12,7 @@ use super::checksum::{Checksums, crc32c};
 use super::claims::Claims;
 use super::error::Ext4Error;
 use super::features;
+use super::folders::Folders;
 use super::group::{self, Group};
 use super::inode::{Inode, InodeNumber};
 use super::journal::Replayed;
@@ -36,6 +37,8 @@ pub(super) struct Volume<'disk> {
     /// Ranges of bytes to become zero before anything else is written: new inode tables.
     pub(super) zeroed: Vec<(u64, u64)>,
     pub(super) inodes: BTreeMap<InodeNumber, Inode>,
+    /// The blocks of all folders that were read.
+    pub(super) folders: Folders,
 }
 
 impl<'disk> Volume<'disk> {
@@ -76,6 +79,7 @@ impl<'disk> Volume<'disk> {
             changed: BTreeMap::new(),
             zeroed: Vec::new(),
             inodes: BTreeMap::new(),
+            folders: Folders::default(),
         })
     }
 

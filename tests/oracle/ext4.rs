@@ -38,3 +38,5 @@ mod shuffle;
 mod small;
 #[path = "ext4/verify.rs"]
 mod verify;
+#[path = "ext4/verify_features.rs"]
+mod verify_features;

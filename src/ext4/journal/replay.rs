@@ -10,7 +10,7 @@ use super::super::layout::{BlockNumber, Run};
 use super::super::record::{count, index};
 use super::super::volume::Volume;
 use super::log::{self, Log};
-use super::{Journal, MAGIC, holds, put_be32, sorted_runs};
+use super::{Journal, MAGIC, holds, put_be32};
 use crate::disk::Source;
 
 const ACTION: &str = "put a block of the journal into place";
@@ -30,7 +30,8 @@ impl Volume<'_> {
     /// A block that a later transaction, or its own, revoked keeps what it has.
     pub(super) fn replay(&mut self, journal: &Journal, log: &Log) -> Result<(), Ext4Error> {
         let revoked = self.revoked(journal, log)?;
-        let own = sorted_runs(&journal.extents)?;
+        let mut own: Vec<Run> = journal.extents.iter().map(|extent| extent.run).collect();
+        own.sort_by_key(|run| run.start);
         let mut replayed = BTreeMap::new();
         for change in &log.changes {
             let target = change.target;

@@ -12,9 +12,21 @@ use super::super::xattr::{self, BLOCK_HEADER, BODY_HEADER};
 use super::super::xattr_entry::{self as entries, END, HEADER};
 use super::Check;
 use super::findings::{Place, Problem};
+use super::values::Reference;
 
-/// Blocks of extended attributes, with the inodes that each says it has and those that were found.
-pub(super) type SharedBlocks = BTreeMap<u64, (u32, u32)>;
+/// A block of extended attributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SharedBlock {
+    /// Inodes that it says it has.
+    stored: u32,
+    /// Inodes that were found.
+    found: u32,
+    /// Blocks or clusters that each of them counts for it and its values.
+    space: u64,
+}
+
+/// Blocks of extended attributes by their numbers.
+pub(super) type SharedBlocks = BTreeMap<u64, SharedBlock>;
 
 /// Ranges of bytes that are spoken for.
 struct Regions {
@@ -36,32 +48,34 @@ impl Regions {
 }
 
 impl Check<'_, '_> {
-    /// Attributes in the inode itself.
-    pub(super) fn attributes_in(&mut self, number: u32, inode: &Inode) -> Result<(), Ext4Error> {
+    /// Attributes in the inode itself; answers what it counts for values that have an inode of their own.
+    pub(super) fn attributes_in(&mut self, number: u32, inode: &Inode) -> Result<u64, Ext4Error> {
         let start = inode::BASE_SIZE + usize::from(inode.get(inode::EXTRA_ISIZE));
         let area = inode.bytes().get(start..).unwrap_or_default();
         if u32::load(area, 0) != xattr::MAGIC {
-            return Ok(());
+            return Ok(0);
         }
-        if let Err(what) = check_body(area) {
-            self.malformed(Place::Inode(number), what);
+        let place = Place::Inode(number);
+        let mut outside = Vec::new();
+        if let Err(what) = check_body(area, &mut outside) {
+            self.malformed(place.clone(), what);
         }
-        Ok(())
+        self.references(&place, number, inode, outside)
     }
 
-    /// Attributes in a block; answers whether there is one.
-    pub(super) fn attribute_block(&mut self, number: u32, inode: &Inode) -> Result<bool, Ext4Error> {
+    /// Attributes in a block; answers what the inode counts for it and for values that have an inode of their own.
+    pub(super) fn attribute_block(&mut self, number: u32, inode: &Inode) -> Result<u64, Ext4Error> {
         let wide = self.volume.superblock.has_incompat(features::BITS64);
         let block = if wide { inode.xattr_block() } else { Some(inode.get(inode::FILE_ACL_LO).into()) };
-        let Some(block) = block.filter(|block| *block != 0) else { return Ok(false) };
+        let Some(block) = block.filter(|block| *block != 0) else { return Ok(0) };
         let known = self.volume.superblock.has_compat(features::EXT_ATTR);
         if !known || !self.volume.layout.contains(BlockNumber(block), 1) {
             self.report(Place::Inode(number), Problem::Outside { what: "extended attributes", block });
-            return Ok(false);
+            return Ok(0);
         }
-        if let Some((_, found)) = self.shared.get_mut(&block) {
-            *found = found.saturating_add(1);
-            return Ok(true);
+        if let Some(shared) = self.shared.get_mut(&block) {
+            shared.found = shared.found.saturating_add(1);
+            return Ok(shared.space);
         }
         self.claim(number, Run { start: BlockNumber(block), len: 1 });
         let bytes = self.volume.read_block(BlockNumber(block))?;
@@ -73,16 +87,18 @@ impl Check<'_, '_> {
         {
             self.report(place.clone(), Problem::Checksum);
         }
-        if let Err(what) = check_block(&bytes) {
-            self.malformed(place, what);
+        let mut outside = Vec::new();
+        if let Err(what) = check_block(&bytes, &mut outside) {
+            self.malformed(place.clone(), what);
         }
-        self.shared.insert(block, (xattr::REFERENCES.get(&bytes), 1));
-        Ok(true)
+        let space = self.references(&place, number, inode, outside)?.saturating_add(1);
+        self.shared.insert(block, SharedBlock { stored: xattr::REFERENCES.get(&bytes), found: 1, space });
+        Ok(space)
     }
 
     /// Compares how many inodes share each block of attributes.
     pub(super) fn shared_blocks(&mut self) {
-        for (block, (stored, found)) in std::mem::take(&mut self.shared) {
+        for (block, SharedBlock { stored, found, .. }) in std::mem::take(&mut self.shared) {
             if stored != found {
                 let problem =
                     Problem::Count { what: "inodes that share it", stored: stored.into(), found: found.into() };
@@ -107,7 +123,7 @@ fn name(entry: &[u8]) -> &[u8] {
 }
 
 /// Attributes in an inode: `area` begins with the magic number, and places of values count from behind it.
-fn check_body(area: &[u8]) -> Result<(), &'static str> {
+fn check_body(area: &[u8], references: &mut Vec<Reference>) -> Result<(), &'static str> {
     let mut regions = Regions { taken: BTreeMap::from([(0, BODY_HEADER)]), end: area.len() };
     let mut left = area.len().saturating_sub(BODY_HEADER);
     let mut at = BODY_HEADER;
@@ -124,7 +140,9 @@ fn check_body(area: &[u8]) -> Result<(), &'static str> {
         let outside = entries::VALUE_INODE.get(entry) != 0;
         let inline = if outside { 0 } else { size };
         left = left.checked_sub(len).and_then(|left| left.checked_sub(inline)).ok_or(TOO_LONG)?;
-        if !outside {
+        if outside {
+            references.push(Reference::new(entry, name(entry)));
+        } else {
             let start = usize::from(entries::VALUE_OFFSET.get(entry)) + BODY_HEADER;
             if size > 0 && !regions.take(start, size.next_multiple_of(4)) {
                 return Err(OVERLAP);
@@ -141,7 +159,7 @@ fn check_body(area: &[u8]) -> Result<(), &'static str> {
 }
 
 /// Attributes in a block, from whose start places of values count.
-fn check_block(block: &[u8]) -> Result<(), &'static str> {
+fn check_block(block: &[u8], references: &mut Vec<Reference>) -> Result<(), &'static str> {
     let mut regions = Regions { taken: BTreeMap::from([(0, BLOCK_HEADER)]), end: block.len() };
     let mut at = BLOCK_HEADER;
     while let Some(entry) = block.get(at..).filter(|entry| u32::load(entry, 0) != 0) {
@@ -162,6 +180,8 @@ fn check_block(block: &[u8]) -> Result<(), &'static str> {
             if !entries::is_entry_hash(entries::ENTRY_HASH.get(entry), name(entry), value) {
                 return Err(HASH);
             }
+        } else {
+            references.push(Reference::new(entry, name(entry)));
         }
         at += entry_len(entry);
     }

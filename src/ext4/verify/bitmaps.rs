@@ -51,7 +51,7 @@ impl Check<'_, '_> {
             let Some(group) = self.volume.groups.get(index(number)) else { break };
             let group = Group::new(group.bytes().to_vec());
             let used = self.usage.count_in(index(number));
-            let free = u64::from(self.volume.layout.group_len(number)).saturating_sub(used);
+            let free = u64::from(self.clusters_in(number)).saturating_sub(used);
             self.count(number, "free blocks", group.free_blocks().into(), free);
             self.block_bitmap(number, &group)?;
             self.inode_counts(number, &group)?;
@@ -65,10 +65,17 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Bits of a group's block bitmap.
+    fn clusters_in(&self, number: u32) -> u32 {
+        let layout = &self.volume.layout;
+        layout.group_len(number).div_ceil(layout.cluster_blocks)
+    }
+
     fn block_bitmap(&mut self, number: u32, group: &Group) -> Result<(), Ext4Error> {
         let layout = self.volume.layout.clone();
+        let cluster = u64::from(layout.cluster_blocks);
         let start = layout.group_start(number).0;
-        let len = layout.group_len(number);
+        let len = self.clusters_in(number);
         let place = Place::BlockBitmap(number);
         let uninit = self.volume.checksums.descriptors() && group.has(group::BLOCK_UNINIT);
         let bytes = if uninit {
@@ -76,7 +83,7 @@ impl Check<'_, '_> {
         } else {
             let Some(bytes) = self.bitmap_block(group.block_bitmap())? else { return Ok(()) };
             if self.volume.checksums.metadata() {
-                let checksum = self.volume.bitmap_checksum(&bytes, layout.blocks_per_group);
+                let checksum = self.volume.bitmap_checksum(&bytes, layout.blocks_per_group / layout.cluster_blocks);
                 if !group.block_bitmap_checksum_is(checksum) {
                     self.report(place.clone(), Problem::Checksum);
                 }
@@ -87,7 +94,10 @@ impl Check<'_, '_> {
         for word in 0..u64::from(len).div_ceil(WORD) {
             let found = self.usage.word(index(number), index(word));
             let stored = u64::load(&bytes, index(word * 8)) | self.unmapped.word(index(number), index(word));
-            differences.compare(start + word * WORD, stored, found, mask(len, word));
+            differences.compare(word * WORD, stored, found, mask(len, word));
+        }
+        for run in &mut differences.runs {
+            (run.first, run.last) = (start + run.first * cluster, start + run.last * cluster + (cluster - 1));
         }
         if !uninit && !is_padded(&bytes, len) {
             self.malformed(place.clone(), "has bits behind its end that are not set");

@@ -86,7 +86,6 @@ impl Check<'_, '_> {
         if walk.folder && logical > walk.held.last.map_or(0, |last| last + 1) {
             self.malformed(Place::Inode(walk.number), "is a folder with a hole");
         }
-        walk.held.blocks = walk.held.blocks.saturating_add(1);
         walk.held.last = Some(logical);
         walk.held.last_written = Some(logical);
         match &mut walk.pending {
@@ -105,7 +104,9 @@ impl Check<'_, '_> {
 
     fn claim_pending(&mut self, walk: &mut Walk<'_>) {
         let Some(extent) = walk.pending.take() else { return };
-        if walk.number != RESIZE.0 && self.claim(walk.number, extent.run) && walk.folder {
+        if walk.number == RESIZE.0 {
+            walk.held.blocks = walk.held.blocks.saturating_add(extent.run.len);
+        } else if self.claim_contents(walk.number, walk.held, extent.run) && walk.folder {
             walk.held.extents.push(extent);
         }
     }

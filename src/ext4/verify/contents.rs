@@ -21,7 +21,7 @@ impl Check<'_, '_> {
     pub(super) fn in_use(&mut self, number: u32, inode: &Inode) -> Result<(), Ext4Error> {
         let place = Place::Inode(number);
         self.foreign_fields(number, inode);
-        self.extra_space(number, inode)?;
+        let values = self.extra_space(number, inode)?;
         match inode.kind() {
             Some(FileKind::Directory | FileKind::File) => {}
             Some(FileKind::Symlink) => {
@@ -33,12 +33,14 @@ impl Check<'_, '_> {
                 }
                 if !self.is_link(inode)? {
                     self.malformed(place, "is a symbolic link with a malformed target");
+                } else if inode.has(inode::INLINE_DATA_FLAG) {
+                    return Ok(());
                 }
             }
             Some(_) => self.device(number, inode),
             None => self.malformed(place, "is of no known kind"),
         }
-        self.contents_of(number, inode)
+        self.contents_of(number, inode, values)
     }
 
     /// Fields that must be zero.
@@ -93,6 +95,10 @@ impl Check<'_, '_> {
     fn is_link(&self, inode: &Inode) -> Result<bool, Ext4Error> {
         if inode.size() == 0 || inode.get(inode::SIZE_HIGH) != 0 || inode.has(inode::INDEX_FLAG) {
             return Ok(false);
+        }
+        if inode.has(inode::INLINE_DATA_FLAG) {
+            let right = !inode.has(inode::EXTENTS_FLAG) && self.inline_len(inode)? == Some(inode.size());
+            return Ok(right);
         }
         let target = if is_fast(inode) {
             inode.block().to_vec()

@@ -8,7 +8,7 @@ use super::super::inode::{self, Inode, InodeNumber};
 use super::super::layout::{BlockNumber, Run};
 use super::super::superblock as sb;
 use super::Check;
-use super::blocks::Held;
+use super::blocks::{Held, MISALIGNED};
 use super::findings::{Place, Problem};
 
 /// A walk through one inode's tree.
@@ -140,13 +140,15 @@ impl Check<'_, '_> {
             self.malformed(place.clone(), "is a folder with blocks that were never written");
         }
         if walk.folder && logical > walk.held.last.map_or(0, |last| last + 1) {
-            self.malformed(place, "is a folder with a hole");
+            self.malformed(place.clone(), "is a folder with a hole");
         }
-        let free = self.claim(walk.number, run);
+        if !self.is_aligned(walk.held, logical, run.start) {
+            self.malformed(place, MISALIGNED);
+        }
+        let free = self.claim_contents(walk.number, walk.held, run);
         if walk.folder && free {
             walk.held.extents.push(extent);
         }
-        walk.held.blocks = walk.held.blocks.saturating_add(run.len);
         walk.held.last = Some(end - 1);
         if !uninitialised {
             walk.held.last_written = Some(end - 1);

@@ -50,9 +50,9 @@ impl Folder {
 }
 
 /// What reading a block of a folder needs to know.
-struct Reading<'index> {
-    number: u32,
-    block: u64,
+pub(super) struct Reading<'index> {
+    pub(super) number: u32,
+    pub(super) block: u64,
     format: Format,
     /// Bytes that a record takes beside its name.
     extra: usize,
@@ -67,6 +67,8 @@ impl Check<'_, '_> {
             let extents = std::mem::take(&mut folder.extents);
             let (number, blocks) = (folder.number, folder.blocks);
             let indexed = folder.has(inode::INDEX_FLAG);
+            let inline = folder.has(inode::INLINE_DATA_FLAG);
+            let inline = inline && self.volume.superblock.has_incompat(features::INLINE_DATA);
             let seed = self.volume.checksums.inode_seed(InodeNumber(number), folder.generation);
             let hashed_names = folder.has(flags::CASEFOLD) && folder.has(flags::ENCRYPT);
             let folded = folder.has(flags::CASEFOLD);
@@ -74,6 +76,16 @@ impl Check<'_, '_> {
                 block_size: index(self.volume.layout.block_size),
                 seed: self.volume.checksums.metadata().then_some(seed),
             };
+            let file_types = self.volume.superblock.has_incompat(features::FILETYPE);
+            let extra = if hashed_names { 8 } else { 0 };
+            if inline {
+                if indexed {
+                    self.malformed(Place::Folder(number), "is stored inline, and is marked as having an index");
+                }
+                let mut reading = Reading { number, block: 0, format, extra, file_types, index: None };
+                self.inline_folder(&mut reading)?;
+                continue;
+            }
             let mut tree = if indexed { self.index(number, &extents, blocks, format, folded)? } else { None };
             for extent in &extents {
                 for block in 0..extent.run.len {
@@ -81,8 +93,8 @@ impl Check<'_, '_> {
                         number,
                         block: extent.logical + block,
                         format,
-                        extra: if hashed_names { 8 } else { 0 },
-                        file_types: self.volume.superblock.has_incompat(features::FILETYPE),
+                        extra,
+                        file_types,
                         index: tree.as_mut(),
                     };
                     self.folder_block(&mut reading, extent.run.start.plus(block))?;
@@ -108,9 +120,20 @@ impl Check<'_, '_> {
                 Tail::Missing => self.malformed(here.clone(), "has no room for a checksum"),
             }
         }
+        self.entries(reading, &bytes, room, if reading.block == 0 { 0 } else { 2 })
+    }
+
+    /// The records in `bytes` up to `room`, of which the `first` is counted from the one for the folder itself on.
+    pub(super) fn entries(
+        &mut self,
+        reading: &mut Reading<'_>,
+        bytes: &[u8],
+        room: usize,
+        mut first: usize,
+    ) -> Result<(), Ext4Error> {
+        let here = Place::FolderBlock(reading.number, reading.block);
         let mut names = BTreeSet::new();
         let mut at = 0;
-        let mut first = if reading.block == 0 { 0 } else { 2 };
         while at < room {
             let record = bytes.get(at..).unwrap_or_default();
             let length = usize::from(dir::RECORD_LENGTH.get(record));
@@ -137,6 +160,24 @@ impl Check<'_, '_> {
         Ok(())
     }
 
+    /// The first two entries of a folder that is stored inline, where only the parent's number is kept.
+    pub(super) fn dot_of_inline(&mut self, number: u32, parent: u32) {
+        self.count_name(number);
+        self.parent(number, parent);
+        self.count_name(parent);
+    }
+
+    /// What `..` stands for.
+    fn parent(&mut self, number: u32, target: u32) {
+        if target == 0 {
+            self.malformed(Place::Folder(number), "has no second entry for its parent");
+        } else if let Ok(place) = self.folders.binary_search_by_key(&number, |folder| folder.number)
+            && let Some(folder) = self.folders.get_mut(place)
+        {
+            folder.dotdot = target;
+        }
+    }
+
     /// The first entry.
     fn dot(&mut self, number: u32, entry: &[u8]) {
         let name = dir::name(entry);
@@ -152,13 +193,8 @@ impl Check<'_, '_> {
     /// The second entry.
     fn dotdot(&mut self, number: u32, entry: &[u8]) {
         let target = dir::INODE.get(entry);
-        if dir::name(entry) != b".." || target == 0 || entry.get(10) != Some(&0) {
-            self.malformed(Place::Folder(number), "has no second entry for its parent");
-        } else if let Ok(place) = self.folders.binary_search_by_key(&number, |folder| folder.number)
-            && let Some(folder) = self.folders.get_mut(place)
-        {
-            folder.dotdot = target;
-        }
+        let right = dir::name(entry) == b".." && entry.get(10) == Some(&0);
+        self.parent(number, if right { target } else { 0 });
         self.file_type(number, entry);
         self.count_name(target);
     }

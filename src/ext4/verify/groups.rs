@@ -1,28 +1,25 @@
 //! Block groups: descriptors, and the places of bitmaps and inode tables.
 
+use super::super::error::Ext4Error;
 use super::super::features;
 use super::super::group::{self, Group};
 use super::super::layout::{BlockNumber, Run};
 use super::super::superblock;
 use super::Check;
 use super::findings::{Place, Problem};
-use super::usage::Taken;
+use super::usage::{Taken, Usage};
 
 impl Check<'_, '_> {
     /// Checks all descriptors and claims what they, the superblocks and the inode tables take.
-    pub(super) fn groups(&mut self) {
+    pub(super) fn groups(&mut self) -> Result<(), Ext4Error> {
+        // Groups may share a cluster, and may not share a block.
+        self.usage = Usage::of_blocks(&self.volume.layout);
         // As e2fsprogs does, copies of superblock and descriptors come first, then group by group the rest.
         for number in 0..self.volume.layout.groups() {
             let len = self.volume.layout.base_blocks(number);
             if len > 0 {
                 self.usage.claim(Run { start: self.volume.layout.group_start(number), len });
             }
-        }
-        let mounted = BlockNumber(self.volume.superblock.get(superblock::MMP_BLOCK));
-        let multiple = self.volume.superblock.has_incompat(features::MMP);
-        if multiple && mounted.0 > self.volume.layout.first_data_block.into() && self.volume.layout.contains(mounted, 1)
-        {
-            self.usage.claim(Run { start: mounted, len: 1 });
         }
         let groups: Vec<(Vec<u8>, u16)> =
             self.volume.groups.iter().map(|group| (group.bytes().to_vec(), group.get(group::CHECKSUM))).collect();
@@ -40,6 +37,27 @@ impl Check<'_, '_> {
                 }
             }
         }
+        let blocks = std::mem::replace(&mut self.usage, Usage::new(&self.volume.layout));
+        self.usage.adopt(&blocks);
+        if self.volume.superblock.has_incompat(features::MMP) {
+            self.mmp_block()?;
+        }
+        Ok(())
+    }
+
+    /// The block that says who has the file system in use. That somebody has is not for us to judge.
+    fn mmp_block(&mut self) -> Result<(), Ext4Error> {
+        let block = BlockNumber(self.volume.superblock.get(superblock::MMP_BLOCK));
+        let layout = &self.volume.layout;
+        if block.0 <= layout.first_data_block.into() || !layout.contains(block, 1) {
+            self.report(Place::Superblock, Problem::Outside { what: "block for `mmp`", block: block.0 });
+            return Ok(());
+        }
+        if !self.volume.is_mmp_block(&self.volume.read_block(block)?) {
+            self.malformed(Place::Superblock, "has a malformed block for `mmp`");
+        }
+        self.usage.claim(Run { start: block, len: 1 });
+        Ok(())
     }
 
     /// Where a group's own blocks may be: with flex_bg anywhere.

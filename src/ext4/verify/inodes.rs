@@ -123,7 +123,11 @@ impl Check<'_, '_> {
         }
         let role = self.role(number);
         let links = inode.get(inode::LINKS_COUNT);
-        if links == 0 && role == Role::Ordinary {
+        let orphan_file = self.volume.superblock.get(sb::ORPHAN_FILE_INUM);
+        if links == 0 && number == ROOT.0 {
+            self.malformed(place.clone(), "is the root, and has no links");
+        }
+        if links == 0 && (role == Role::Ordinary || number == orphan_file && number >= self.volume.layout.first_inode) {
             if inode.get(inode::MODE) == 0 {
                 return Ok(());
             }
@@ -136,6 +140,7 @@ impl Check<'_, '_> {
             self.malformed(place.clone(), "was deleted while it was still open (an orphan)");
         }
         self.flags(number, inode);
+        self.inline_attribute(number, inode)?;
         let hidden = !matches!(role, Role::Root | Role::Ordinary);
         let known = Known { number, kind: inode.kind().filter(|_| links > 0 || !hidden), links, names: 0, hidden };
         self.inodes.add(Known { hidden: hidden || links == 0, ..known });
@@ -145,7 +150,7 @@ impl Check<'_, '_> {
                 if inode.kind() != Some(FileKind::File) || links == 0 && number == JOURNAL {
                     self.malformed(place, what);
                 }
-                self.contents_of(number, inode)
+                self.contents_of(number, inode, 0)
             }
             Role::Internal(what, false) => {
                 if links != 0 || inode.get(inode::BLOCKS_LO) != 0 || u32::load(inode.block(), 0) != 0 {
@@ -162,7 +167,7 @@ impl Check<'_, '_> {
                 if !right {
                     self.malformed(place, "is reserved, and has a kind that it cannot have");
                 }
-                self.contents_of(number, inode)
+                self.contents_of(number, inode, 0)
             }
             Role::Root | Role::Ordinary => {
                 if deleted != 0 && links != 0 {
@@ -246,20 +251,21 @@ impl Check<'_, '_> {
     }
 
     /// The bytes past the first 128: extended attributes, and times of before 1970 as old kernels wrote them.
-    pub(super) fn extra_space(&mut self, number: u32, inode: &Inode) -> Result<(), Ext4Error> {
+    /// Answers what the inode counts for values of its attributes that have an inode of their own.
+    pub(super) fn extra_space(&mut self, number: u32, inode: &Inode) -> Result<u64, Ext4Error> {
         let room = usize::from(self.volume.layout.inode_size).saturating_sub(inode::BASE_SIZE);
         let extra = usize::from(inode.get(inode::EXTRA_ISIZE));
         if room == 0 {
-            return Ok(());
+            return Ok(0);
         }
         if extra != 0 && (extra < 4 || extra > room || !extra.is_multiple_of(4)) {
             self.report(Place::Inode(number), Problem::Value { field: "extra_isize", value: count(extra) });
-            return Ok(());
+            return Ok(0);
         }
         if extra.saturating_add(4) >= room {
-            return Ok(());
+            return Ok(0);
         }
-        self.attributes_in(number, inode)?;
+        let space = self.attributes_in(number, inode)?;
         let wrapped = |low: u32, extra: u32| low >> 31 == 1 && extra & 3 == 3;
         let times = [
             (inode::ATIME, inode::ATIME_EXTRA),
@@ -270,6 +276,6 @@ impl Check<'_, '_> {
         if times.into_iter().any(|(low, extra)| wrapped(inode.get(low), inode.get(extra))) {
             self.malformed(Place::Inode(number), "has a time that old kernels wrote for one of before 1970");
         }
-        Ok(())
+        Ok(space)
     }
 }

@@ -68,13 +68,14 @@ impl Check<'_, '_> {
         for known in self.inodes.iter().filter(|known| !known.hidden) {
             let place = Place::Inode(known.number);
             let folder = known.kind == Some(FileKind::Directory);
+            let names = if known.names == 0 && self.is_value(known.number) { 1 } else { known.names };
             // A lost folder was told of already.
-            if known.names == 0 && !folder {
+            if names == 0 && !folder {
                 wrong.push((place, Problem::Malformed("is in use, and has no name")));
-            } else if folder && known.links == 1 && (many || known.names > MOST_LINKS) {
+            } else if folder && known.links == 1 && (many || names > MOST_LINKS) {
                 // It had more links than can be counted, perhaps it still has.
-            } else if u32::from(known.links) != known.names {
-                let problem = Problem::Count { what: "links", stored: known.links.into(), found: known.names.into() };
+            } else if u32::from(known.links) != names {
+                let problem = Problem::Count { what: "links", stored: known.links.into(), found: names.into() };
                 wrong.push((place, problem));
             }
         }

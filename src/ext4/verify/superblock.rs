@@ -29,7 +29,7 @@ pub(super) fn open<'disk>(
     if !right {
         report(Place::Superblock, Problem::Checksum);
     }
-    let understood = superblock.check_understood().and_then(|()| check_known(&superblock));
+    let understood = superblock.check_understood();
     let volume = understood.and_then(|()| Volume::over(access, superblock));
     let mut volume = match volume {
         Ok(volume) => volume,
@@ -69,21 +69,6 @@ pub(super) fn label(disk: &dyn Disk) -> Option<String> {
     Superblock::from_disk(bytes).ok().map(|superblock| superblock.label())
 }
 
-/// Features that are read elsewhere and not checked yet.
-fn check_known(superblock: &Superblock) -> Result<(), Ext4Error> {
-    let unknown = [
-        (superblock.has_ro_compat(features::BIGALLOC), "`bigalloc`"),
-        (!superblock.is_dynamic(), "revision 0"),
-        (superblock.has_incompat(features::INLINE_DATA), "`inline_data`"),
-        (superblock.has_incompat(features::EA_INODE), "`ea_inode`"),
-    ];
-    let names: Vec<&str> = unknown.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(Ext4Error::unsupported(format!("{} (when it is checked)", names.join(", "))))
-}
-
 impl Check<'_, '_> {
     /// Fields that contradict each other; those that the layout hangs on were checked when it was read.
     pub(super) fn superblock(&mut self) {
@@ -99,11 +84,13 @@ impl Check<'_, '_> {
         if spare > block_size / 4 || spare != 0 && !resizable {
             wrong.push(Problem::Value { field: "reserved_gdt_blocks", value: spare });
         }
-        if superblock.get(superblock::LOG_CLUSTER_SIZE) != superblock.get(superblock::LOG_BLOCK_SIZE) {
+        let clusters = superblock.has_ro_compat(features::BIGALLOC);
+        if !clusters && superblock.get(superblock::LOG_CLUSTER_SIZE) != superblock.get(superblock::LOG_BLOCK_SIZE) {
             let value = superblock.get(superblock::LOG_CLUSTER_SIZE).into();
             wrong.push(Problem::Value { field: "log_cluster_size", value });
         }
-        if superblock.get(superblock::CLUSTERS_PER_GROUP) != superblock.get(superblock::BLOCKS_PER_GROUP) {
+        let per_group = self.volume.layout.blocks_per_group / self.volume.layout.cluster_blocks;
+        if superblock.get(superblock::CLUSTERS_PER_GROUP) != per_group {
             let value = superblock.get(superblock::CLUSTERS_PER_GROUP).into();
             wrong.push(Problem::Value { field: "clusters_per_group", value });
         }

@@ -1,41 +1,56 @@
-//! Which blocks somebody holds: a bit each, for the groups in which there are any.
+//! Which blocks somebody holds: a bit each, or one for a cluster of them, for the groups in which there are any.
 
-use super::super::layout::{Layout, Run};
+use std::collections::BTreeMap;
+
+use super::super::layout::{BlockNumber, Layout, Run};
 use super::super::record::index;
+
+/// Bits of a group where groups mean nothing.
+const ANY: u64 = 1 << 15;
 
 /// Blocks by group, in words of 64.
 pub(super) struct Usage {
     first: u64,
+    /// Blocks that a bit stands for.
+    cluster: u64,
+    /// Bits of a group.
     per_group: u64,
-    words: usize,
     blocks: u64,
-    groups: Vec<Option<Box<[u64]>>>,
-    /// Blocks that more than one asked for, counted for each asking.
+    groups: BTreeMap<usize, Box<[u64]>>,
+    /// Bits that more than one asked for, counted for each asking.
     contested: u64,
 }
 
 /// What came of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// The first block that somebody else held already.
+    /// The first block, or the first of a cluster, that somebody else held already.
     pub(super) first: u64,
-    /// How many there are.
+    /// How many blocks or clusters there are.
     pub(super) blocks: u64,
 }
 
 impl Usage {
+    /// Blocks or clusters, by the file system's own groups.
     pub(super) fn new(layout: &Layout) -> Self {
+        let cluster = u64::from(layout.cluster_blocks);
         Self {
             first: layout.first_data_block.into(),
-            per_group: layout.blocks_per_group.into(),
-            words: index(layout.blocks_per_group.div_ceil(64)),
+            cluster,
+            per_group: u64::from(layout.blocks_per_group) / cluster,
             blocks: layout.blocks,
-            groups: (0..layout.groups()).map(|_| None).collect(),
+            groups: BTreeMap::new(),
             contested: 0,
         }
     }
 
-    /// Takes the blocks of `run`, which lie in the file system; answers those that were taken before.
+    /// Single blocks, whatever the size of clusters and groups.
+    pub(super) fn of_blocks(layout: &Layout) -> Self {
+        Self { cluster: 1, per_group: ANY, ..Self::new(layout) }
+    }
+
+    /// Takes the blocks of `run`, which lie in the file system, and the rest of their clusters; answers those that
+    /// were taken before.
     ///
     /// Where more is contested than the file system has blocks, nothing is counted any more: a small image could
     /// otherwise ask for all of them again and again.
@@ -44,19 +59,20 @@ impl Usage {
             return Some(Taken { first: run.start.0, blocks: run.len });
         }
         let mut taken: Option<Taken> = None;
-        let mut at = run.start.0;
-        let end = run.start.0.saturating_add(run.len).min(self.blocks);
+        let mut at = run.start.0.saturating_sub(self.first) / self.cluster;
+        let end = run.start.0.saturating_add(run.len).min(self.blocks).saturating_sub(self.first);
+        let end = end.div_ceil(self.cluster);
+        let words = index(self.per_group.div_ceil(64));
         while at < end {
-            let (group, bit) = self.locate(at);
+            let (group, bit) = (index(at / self.per_group), at % self.per_group);
             let stop = end.min(at + (self.per_group - bit));
-            let words = self.words;
-            let Some(slot) = self.groups.get_mut(group) else { break };
-            let bits = slot.get_or_insert_with(|| vec![0; words].into_boxed_slice());
+            let bits = self.groups.entry(group).or_insert_with(|| vec![0; words].into_boxed_slice());
             for (word, mask, start) in masks(bit, bit + (stop - at)) {
                 let Some(word) = bits.get_mut(word) else { continue };
                 let clash = *word & mask;
                 if clash != 0 {
                     let first = at - bit + start + u64::from(clash.trailing_zeros());
+                    let first = self.first + first * self.cluster;
                     let taken = taken.get_or_insert(Taken { first, blocks: 0 });
                     taken.blocks += u64::from(clash.count_ones());
                 }
@@ -70,26 +86,36 @@ impl Usage {
         taken
     }
 
-    fn locate(&self, block: u64) -> (usize, u64) {
-        let relative = block.saturating_sub(self.first);
-        (index(relative / self.per_group), relative % self.per_group)
+    /// Takes all that `other` has, which knows single blocks.
+    pub(super) fn adopt(&mut self, other: &Usage) {
+        for (group, bits) in &other.groups {
+            for (place, word) in (0..).zip(bits) {
+                let mut left = *word;
+                while left != 0 {
+                    let bit = u64::try_from(*group).unwrap_or(u64::MAX).saturating_mul(other.per_group);
+                    let bit = bit.saturating_add(place * 64 + u64::from(left.trailing_zeros()));
+                    left &= left - 1;
+                    self.claim(Run { start: BlockNumber(other.first.saturating_add(bit)), len: 1 });
+                }
+            }
+        }
+        self.contested = 0;
     }
 
     /// 64 bits of a group.
     pub(super) fn word(&self, group: usize, word: usize) -> u64 {
-        let bits = self.groups.get(group).and_then(|bits| bits.as_ref());
-        bits.and_then(|bits| bits.get(word)).copied().unwrap_or(0)
+        self.groups.get(&group).and_then(|bits| bits.get(word)).copied().unwrap_or(0)
     }
 
-    /// Blocks of `group` that somebody holds.
+    /// Blocks or clusters of `group` that somebody holds.
     pub(super) fn count_in(&self, group: usize) -> u64 {
-        let bits = self.groups.get(group).and_then(|bits| bits.as_deref()).unwrap_or_default();
+        let bits = self.groups.get(&group).map(Box::as_ref).unwrap_or_default();
         bits.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// All blocks that somebody holds.
+    /// All blocks that somebody holds, and the rest of their clusters.
     pub(super) fn count(&self) -> u64 {
-        (0..self.groups.len()).map(|group| self.count_in(group)).sum()
+        self.groups.keys().map(|group| self.count_in(*group)).sum::<u64>().saturating_mul(self.cluster)
     }
 }
 

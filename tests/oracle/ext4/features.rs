@@ -45,13 +45,13 @@ pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at / 7 % 251).unwrap()).collect()
 }
 
-fn set_xattr(path: &Path, name: &str, value: &[u8]) {
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     let name = std::ffi::CString::new(name).unwrap();
     rustix::fs::lsetxattr(path, name.as_c_str(), value, XattrFlags::empty()).unwrap();
 }
 
 /// A tree with files, links and folders that are just small enough, or not, to be kept in an inode.
-fn fill(root: &Path) {
+pub fn fill(root: &Path) {
     for size in [0, 1, 59, 60, 61, 100, 120, 132, 140, 150, 156, 160, 200, 1000, 5000] {
         std::fs::write(root.join(format!("file-{size}")), pattern(size)).unwrap();
         if size > 0 {

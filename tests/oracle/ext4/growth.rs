@@ -316,7 +316,7 @@ fn groups_that_claim_the_same_blocks_are_refused() {
     let damaged = "the ext4 file system is damaged: ";
     for (features, requests, want) in [
         ("^metadata_csum", &["set_bg 2 block_bitmap 259"][..], "the groups 0 and 2 both claim block 259"),
-        ("^metadata_csum", &["set_bg 3 inode_bitmap 1"], "the groups 0 and 3 both claim block 1 "),
+        ("^metadata_csum", &["set_bg 3 inode_bitmap 1"], "group 3's descriptor has a wrong place"),
         ("^metadata_csum", &["set_bg 1 inode_table 8190"], "the groups 1 and 1 both claim block 8193 "),
         ("^metadata_csum", &["set_bg 1 inode_table 999999"], "group 1's descriptor has a wrong place"),
         ("^metadata_csum", &["set_bg 1 block_bitmap 20000"], "inode 8 claims metadata"),

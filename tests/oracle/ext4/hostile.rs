@@ -46,3 +46,23 @@ fn growing_stops_where_the_bitmaps_of_new_groups_would_fill_the_memory() {
     let error = editor.grow(1 << 41).unwrap_err();
     assert!(matches!(error, Ext4Error::GrowLimit { limit, .. } if limit > 1 << 40), "{error}");
 }
+
+/// A few thousand of these would fill the memory.
+#[test]
+fn folders_that_share_their_blocks_are_refused_before_anything_changes() {
+    let mut image = Image::make(16 << 20, &["-b", "1024", "-O", "^metadata_csum"]);
+    image.edit_here(|editor| {
+        for folder in ["/d", "/d/one", "/d/two"] {
+            editor.mkdir(folder, &plain(0o755)).unwrap();
+        }
+    });
+    let shared = place(&image, "/d/one", 0);
+    // Where its one extent begins.
+    image.debugfs_write(&[format!("sif /d/two block[5] {shared}")]);
+    let mut overlay = image.overlay();
+    let mut editor = Editor::open(&mut overlay).unwrap();
+    let error = editor.remove("/d").unwrap_err();
+    assert!(matches!(&error, Ext4Error::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("have the same block"), "{error}");
+    editor.finish().unwrap();
+}

@@ -193,7 +193,7 @@ fn a_journal_that_lies_about_its_blocks_is_refused() {
     let claims = |block: u32| format!("inode 8 claims metadata among the 1 blocks from {block}");
     assert_eq!(found(4095, 1, bitmap), claims(bitmap));
     assert_eq!(found(4095, 1, 1), claims(1));
-    assert_eq!(found(4095, 1, first + 7), "the journal lists a block twice");
+    assert_eq!(found(4095, 1, first + 7), "inode 8 lists a block twice");
     assert_eq!(found(4096, 1, first + 4095), "the journal has a hole");
     assert_eq!(found(4095, 32769, first + 4095), "the journal has a hole");
     assert_eq!(found(4095, 1, 65536), "inode 8 has an extent outside of the file system");

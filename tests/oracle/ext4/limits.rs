@@ -270,6 +270,59 @@ fn equal_hashes_span_leaves() {
     }
 }
 
+/// A superblock can name hashes by numbers that no index may name, and leave open whether characters have a sign.
+#[test]
+fn hashes_are_named_as_indexes_can() {
+    let name = |number: usize| format!("größe-ä-{number}");
+    for (version, flags) in [(1, 0), (3, 1), (4, 2), (5, 0)] {
+        let mut image = Image::make(16 * MIB, &["-b", "1024", "-O", "^metadata_csum", "-N", "2048"]);
+        image.debugfs_write(&[format!("ssv flags {flags}")]);
+        image.poke(1024 + 0xfc, &[version]);
+        image.edit_here(|editor| {
+            editor.mkdir("/d", &plain(0o755)).unwrap();
+            for number in 0..300 {
+                editor.write(format!("/d/{}", name(number)), empty(), &plain(0o644)).unwrap();
+            }
+        });
+        image.check();
+        assert!(image.debugfs("stat /d").contains("Flags: 0x81000"), "no index");
+        image.as_root(|folder| {
+            for number in 0..300 {
+                let found = folder.join("d").join(name(number)).exists();
+                assert!(found, "version {version}, flags {flags}: the kernel finds no {number}");
+            }
+            std::fs::write(folder.join("d").join(name(300)), "").unwrap();
+        });
+        image.check();
+    }
+}
+
+/// The kernel has equal attributes share a block; a folder that leaves its inode may then need one of its own.
+#[test]
+fn room_is_kept_for_attributes_that_inline_folders_shared() {
+    let mut image = Image::make(16 * MIB, &["-b", "1024", "-O", "inline_data", "-N", "2048"]);
+    let shared = image.as_root(|folder| {
+        for name in ["one", "two"] {
+            std::fs::create_dir(folder.join(name)).unwrap();
+            rustix::fs::setxattr(folder.join(name), "user.long", &[7; 300], rustix::fs::XattrFlags::empty()).unwrap();
+        }
+    });
+    if !shared {
+        return;
+    }
+    assert!(image.debugfs("stat /one").contains("File ACL: ") && !image.debugfs("stat /one").contains("File ACL: 0"));
+    for left in 0..8 {
+        let mut overlay = image.overlay();
+        let mut editor = Editor::open(&mut overlay).unwrap();
+        let free = image.field("Free blocks").parse::<u64>().unwrap() - left;
+        editor.write("/full", Content::Bytes(vec![1; usize::try_from(free * 1024).unwrap()]), &plain(0o644)).ok();
+        let made = ["/one/x", "/two/x"].map(|path| editor.symlink(path, "target", &plain(0o777)).is_ok());
+        let result = editor.finish();
+        assert!(result.is_ok(), "{left} blocks are left, {made:?}: {result:?}");
+        Image::of(&overlay).check();
+    }
+}
+
 /// Deeper than any path is long, with names that a shell could not write.
 #[test]
 fn a_deep_tree_is_moved_and_removed() {

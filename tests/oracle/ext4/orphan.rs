@@ -142,6 +142,24 @@ fn a_file_with_extents_is_cut_off() {
 }
 
 #[test]
+fn an_encrypted_file_that_is_cut_off_keeps_its_last_block() {
+    let mut image = Image::make(64 * MIB, &["-b", "1024", "-O", "encrypt"]);
+    let bytes: Vec<u8> = (0..10_000).map(pattern).collect();
+    image.edit_here(|editor| editor.write("/file", Content::Bytes(bytes.clone()), &plain(0o644)).unwrap());
+    image.debugfs_write(&["sif /file flags 0x80800".into()]);
+    let mut cut = to_be_cut(&image, "/file", 5001);
+    let place: u64 = cut.debugfs("bmap /file 4").trim().parse().unwrap();
+    let mut mounted = cut.copy("mounted.img");
+    cut.edit_here(|_| ());
+    assert_eq!(cut.field("Free blocks"), cut.repaired().field("Free blocks"));
+    assert!(cut.peek(place * 1024, 1024) == bytes[4096..5120]);
+    if mounted.as_root(|_| ()) {
+        assert!(mounted.peek(place * 1024, 1024) == bytes[4096..5120]);
+        assert_eq!(cut.field("Free blocks"), mounted.field("Free blocks"));
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_off_keeps_its_attributes() {
     // e2fsck 1.47 forgets the block of attributes here, the kernel keeps it.
     let mut image = Image::make(64 * MIB, &[]);

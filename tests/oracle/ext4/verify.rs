@@ -54,7 +54,7 @@ fn e2fsck(path: &Path) -> (bool, String) {
 }
 
 /// Both call the image clean.
-fn clean(image: &Image, what: &str) {
+pub fn clean(image: &Image, what: &str) {
     image.check();
     assert_eq!(words(&image.path), Vec::<String>::new(), "{what}");
 }
@@ -85,6 +85,14 @@ const KINDS: &[&[&str]] = &[
     &["-O", "^huge_file,^large_file"],
     &["-O", "^has_journal,^extents,^flex_bg,^metadata_csum,^64bit,^huge_file,^dir_nlink,^extra_isize"],
     &["-O", "^extents,^flex_bg,^metadata_csum,^64bit,^huge_file,^dir_nlink,^extra_isize"],
+    &["-O", "inline_data"],
+    &["-O", "inline_data,casefold", "-I", "512"],
+    &["-O", "ea_inode"],
+    &["-O", "bigalloc"],
+    &["-O", "bigalloc,^resize_inode,inline_data,ea_inode", "-C", "65536"],
+    &["-t", "ext2", "-r", "0"],
+    &["-t", "ext2"],
+    &["-t", "ext3"],
 ];
 
 /// A tree with everything that mke2fs -d takes over.
@@ -102,7 +110,7 @@ fn tree(root: &Path) {
 }
 
 /// Images of a kind: as mke2fs fills it, with its folders indexed by e2fsck, and after edits of ours.
-fn images(size: u64, block_size: &str, kind: &[&str]) -> Vec<Image> {
+pub fn images(size: u64, block_size: &str, kind: &[&str]) -> Vec<Image> {
     let source = tempfile::TempDir::new().unwrap();
     tree(source.path());
     let options = [&["-b", block_size, "-N", "4000", "-d", source.path().to_str().unwrap()], kind].concat();
@@ -117,7 +125,9 @@ fn images(size: u64, block_size: &str, kind: &[&str]) -> Vec<Image> {
 fn clean_images_yield_nothing() {
     for block_size in ["1024", "2048", "4096"] {
         for kind in KINDS {
-            for image in images(40 * MIB, block_size, kind) {
+            // What differs between the two does not hang on the block size.
+            let all = if block_size == "1024" { 0 } else { 1 };
+            for image in images(40 * MIB, block_size, kind).split_off(all) {
                 clean(&image, &format!("{block_size} {kind:?}"));
             }
         }
@@ -145,10 +155,10 @@ fn our_own_edits_yield_nothing() {
 /// is easy: superblock, descriptors, inodes.
 #[test]
 fn whatever_e2fsck_calls_clean_yields_nothing() {
-    let rounds: usize = std::env::var("VERIFY_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let rounds: usize = std::env::var("VERIFY_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
     let (mut damaged, mut missed) = (0, Vec::new());
     for (number, kind) in KINDS.iter().enumerate() {
-        for image in images(8 * MIB, "1024", kind) {
+        for image in images(40 * MIB, "1024", kind).split_off(1) {
             let (found, here) = damage(&image, rounds, number as u64 + 1);
             damaged += found;
             missed.extend(here.into_iter().map(|what| format!("{kind:?}: {what}")));
@@ -241,7 +251,8 @@ impl Repair {
         Self {
             uuid: *b"\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x00",
             descriptor: if image.field("Filesystem features").contains("64bit") { 64 } else { 32 },
-            inode: image.field("Inode size").parse().unwrap(),
+            // Revision 0 has no field for it.
+            inode: if text.contains("Inode size:") { image.field("Inode size").parse().unwrap() } else { 128 },
             tables: tables.map(|start| start.parse().unwrap()).collect(),
             blocks: image.field("Inode blocks per group").parse().unwrap(),
             inodes: image.field("Inodes per group").parse().unwrap(),
@@ -308,7 +319,7 @@ fn metadata(image: &Image) -> Vec<u64> {
 }
 
 /// Damages a copy of `image` by requests to debugfs; e2fsck complains, and so does the check, in words with `wanted`.
-fn breaks(image: &Image, requests: &[&str], wanted: &str) {
+pub fn breaks(image: &Image, requests: &[&str], wanted: &str) {
     let broken = image.copy("broken.img");
     let script = broken.folder().join("script");
     std::fs::write(&script, requests.join("\n") + "\n").unwrap();
@@ -317,7 +328,7 @@ fn breaks(image: &Image, requests: &[&str], wanted: &str) {
 }
 
 /// Damages a copy of `image` by writing bytes at an offset.
-fn poke(image: &Image, offset: u64, bytes: &[u8], wanted: &str) {
+pub fn poke(image: &Image, offset: u64, bytes: &[u8], wanted: &str) {
     let broken = image.copy("broken.img");
     let file = std::fs::OpenOptions::new().write(true).open(&broken.path).unwrap();
     file.write_all_at(bytes, offset).unwrap();
@@ -332,13 +343,13 @@ fn complain(broken: &Image, what: &str, wanted: &str) {
 }
 
 /// The number that debugfs gives for a path.
-fn inode(image: &Image, path: &str) -> u32 {
+pub fn inode(image: &Image, path: &str) -> u32 {
     let text = image.debugfs(&format!("stat {path}"));
     text.strip_prefix("Inode: ").unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// The block that holds block `number` of a file.
-fn block(image: &Image, path: &str, number: u64) -> u64 {
+pub fn block(image: &Image, path: &str, number: u64) -> u64 {
     image.debugfs(&format!("bmap {path} {number}")).trim().parse().unwrap()
 }
 
