@@ -250,7 +250,8 @@ impl Check<'_, '_> {
         }
     }
 
-    /// The bytes past the first 128: extended attributes, and times of before 1970 as old kernels wrote them.
+    /// The bytes past the first 128: extended attributes. (A time of 2310 or later, which e2fsck takes for one of before
+    /// 1970 as old kernels wrote it, is a time like any other: it says so and calls the file system clean.)
     /// Answers what the inode counts for values of its attributes that have an inode of their own.
     pub(super) fn extra_space(&mut self, number: u32, inode: &Inode) -> Result<u64, Ext4Error> {
         let room = usize::from(self.volume.layout.inode_size).saturating_sub(inode::BASE_SIZE);
@@ -265,17 +266,6 @@ impl Check<'_, '_> {
         if extra.saturating_add(4) >= room {
             return Ok(0);
         }
-        let space = self.attributes_in(number, inode)?;
-        let wrapped = |low: u32, extra: u32| low >> 31 == 1 && extra & 3 == 3;
-        let times = [
-            (inode::ATIME, inode::ATIME_EXTRA),
-            (inode::CTIME, inode::CTIME_EXTRA),
-            (inode::CRTIME, inode::CRTIME_EXTRA),
-            (inode::MTIME, inode::MTIME_EXTRA),
-        ];
-        if times.into_iter().any(|(low, extra)| wrapped(inode.get(low), inode.get(extra))) {
-            self.malformed(Place::Inode(number), "has a time that old kernels wrote for one of before 1970");
-        }
-        Ok(space)
+        self.attributes_in(number, inode)
     }
 }

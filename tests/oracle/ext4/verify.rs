@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use imgbake::ext4::{self, Ext4Error, Finding, Verified};
+use imgbake::ext4::{self, Attributes, Ext4Error, Finding, Timestamp, Verified};
 use imgbake::{Content, FileDisk, HostFile};
 
 use super::image::{Image, plain, run};
@@ -149,6 +149,18 @@ fn our_own_edits_yield_nothing() {
         });
         clean(&image, block_size);
     }
+}
+
+/// Of 2318: e2fsck says that such a time is likely one of before 1970, and calls the file system clean.
+#[test]
+fn a_late_time_is_a_time_like_any_other() {
+    let mut image = Image::make(8 * MIB, &[]);
+    let mtime = Timestamp { seconds: 11_000_000_000, nanoseconds: 1 };
+    let late = Attributes { mtime, ..plain(0o644) };
+    image.edit_here(|editor| editor.write("/late", Content::Bytes(vec![1]), &late).unwrap());
+    image.check();
+    assert_eq!(words(&image.path), Vec::<String>::new());
+    assert_eq!(image.edit_here(|editor| editor.metadata("/late").unwrap().unwrap().mtime), mtime);
 }
 
 /// Damages by chance: bytes anywhere in what a file system uses. Every other time checksums are made to fit where that
