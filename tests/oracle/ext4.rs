@@ -2,6 +2,8 @@
 
 #[path = "ext4/alike.rs"]
 mod alike;
+#[path = "ext4/comparison.rs"]
+mod comparison;
 #[path = "ext4/debugfs.rs"]
 mod debugfs;
 #[path = "ext4/edits.rs"]

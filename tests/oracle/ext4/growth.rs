@@ -129,26 +129,8 @@ fn meta_groups_with_blocks_of_4_kib() {
     judge_meta_groups("4096", "^64bit,^flex_bg", &[16_384, 16_700]);
 }
 
-/// As the kernel leaves it: its conversion sets s_first_meta_bg past the descriptors that there are.
-#[test]
-fn meta_groups_that_the_kernel_began() {
-    for (block_size, from, to) in [("1024", 40, 300), ("4096", 200, 9000)] {
-        let mut image = make(from * MIB, block_size, "^resize_inode", &[]);
-        if !grow_mounted(&mut image, to * MIB) {
-            return;
-        }
-        image.check();
-        assert_eq!(image.field("First meta block group"), "1");
-        edit_at_random(&mut image);
-        image.check();
-        for size in [to + 50, to * 2, to * 5 + 1] {
-            grow(&mut image, size * MIB);
-        }
-        assert!(judge_backups(&image, block_size) > 2);
-    }
-}
-
-/// Where the kernel would turn to meta groups, so do we, and the kernel goes on from there.
+/// Where the kernel would turn to meta groups, so do we, and the kernel goes on from there: it writes, and grows the file
+/// system further if it lets us ask.
 #[test]
 fn meta_groups_follow_when_the_reserved_descriptors_are_used_up() {
     for (block_size, features, more, to) in [
@@ -168,13 +150,14 @@ fn meta_groups_follow_when_the_reserved_descriptors_are_used_up() {
         assert!(image.field("First meta block group").parse::<u32>().unwrap() > 0);
         grow(&mut image, (to + 300) * MIB);
         assert!(judge_backups(&image, block_size) > 0);
-        grow_mounted(&mut image, (to + 900) * MIB);
+        go_on_mounted(&mut image, (to + 900) * MIB);
         image.check();
     }
 }
 
-/// Has the kernel grow the mounted file system, if we are root and may (CAP_SYS_RESOURCE) and it can; whether it did.
-fn grow_mounted(image: &mut Image, size: u64) -> bool {
+/// Has the kernel mount the file system if we are root, and write to it; and grow it first where that is allowed (it takes
+/// CAP_SYS_RESOURCE) and known to the kernel.
+fn go_on_mounted(image: &mut Image, size: u64) {
     let before = std::fs::metadata(&image.path).unwrap().len();
     let file = std::fs::OpenOptions::new().write(true).open(&image.path).unwrap();
     file.set_len(size).unwrap();
@@ -190,7 +173,6 @@ fn grow_mounted(image: &mut Image, size: u64) -> bool {
     if !grown {
         file.set_len(before).unwrap();
     }
-    grown
 }
 
 #[test]
